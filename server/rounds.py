@@ -1,0 +1,174 @@
+"""Rounds as values: what a run's state is, what a finished round leaves behind.
+
+A round ends as `Committed`, `Skipped` or `Failed`; there is no fourth outcome. What is persisted is `RunState` and `RoundRecord`.
+Resume is: read the last committed state, continue. No Flower, no database here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shared.model import GlobalModel, TensorSpec
+from shared.schema import SensorSchema
+from shared.series import FloatArray
+
+
+class Phase(StrEnum):
+    """The phases of a run, in order."""
+
+    DESCRIBE = "describe"
+    PRETRAIN = "pretrain"
+    CLUSTER = "cluster"
+    JOINT = "joint"
+    CALIBRATE = "calibrate"
+
+
+class Status(StrEnum):
+    """How a round ended."""
+
+    COMMITTED = "committed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A plant that was found compatible in the describe round.
+
+    Attributes:
+        plant: its name.
+        examples: training windows it declared; a later reply must declare the same.
+        weight: its share in the mean, before normalisation (capped, see `server.aggregate.site_weights`).
+    """
+
+    plant: str
+    examples: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """Moments of the server's Adam; empty under plain averaging."""
+
+    step: int = 0
+    first: Mapping[str, FloatArray] = field(default_factory=dict)
+    second: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Everything the next round depends on.
+
+    Attributes:
+        run: run name.
+        config_digest: `RunConfig.digest`.
+        finished: number of the last finished round, 0 before the first.
+        step: index into the run's plan (`server.phases.plan`) of the step that comes next.
+        skips: rounds skipped in a row.
+        model: the global model; None before the describe round.
+        optimizer: the server optimiser's state.
+        members: compatible plants by name, sorted.
+        schema: the federation's sensor schema.
+        manifest: the detector's tensors.
+    """
+
+    run: str
+    config_digest: str
+    finished: int = 0
+    step: int = 0
+    skips: int = 0
+    model: GlobalModel | None = None
+    optimizer: OptimizerState = OptimizerState()
+    members: tuple[Member, ...] = ()
+    schema: SensorSchema | None = None
+    manifest: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlantReport:
+    """One plant's part in one round.
+
+    Attributes:
+        plant: name.
+        accepted: whether its reply counted.
+        reason: why not (None when accepted): starts with a stable word such as `late`, `NaN`, `schema`.
+        metrics: what it reported, such as `train_loss`, `holdout_loss` (mean squared error in scaled units).
+        examples: training windows it declared.
+        bytes_down, bytes_up: payload to and from the plant.
+        seconds: from sending the request to reading its reply.
+        timings: seconds inside the plant by activity (`train`, `evaluate`, `cluster`).
+    """
+
+    plant: str
+    accepted: bool
+    reason: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    examples: int | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What a refresh did to the clusters; one entry a cluster, displacement in radii of the latent cloud."""
+
+    mass: tuple[float, ...]
+    displacement: tuple[float, ...]
+    active: tuple[bool, ...]
+    effective: float
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A finished round as the store keeps it.
+
+    Attributes:
+        run: run name.
+        number: counts from 1 within the run; skipped rounds have numbers too.
+        phase: which phase.
+        label: which step of the phase, such as `seed 2/4` or `refresh`.
+        status: how it ended.
+        reason: why it was skipped or failed; None when committed.
+        started: ISO 8601, UTC.
+        seconds: whole duration.
+        plants: one report a plant that was asked, sorted by name.
+        metrics: aggregates over accepted plants, weighted as the mean is.
+        clusters: what happened to the clusters, if anything.
+        model: digest of the global model after the round; None before there is one.
+        config: `RunConfig.digest`.
+        timings: seconds by activity at the server (`wait`, `aggregate`).
+    """
+
+    run: str
+    number: int
+    phase: Phase
+    label: str
+    status: Status
+    reason: str | None
+    started: str
+    seconds: float
+    plants: tuple[PlantReport, ...]
+    metrics: Mapping[str, float]
+    clusters: ClusterReport | None
+    model: str | None
+    config: str
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Names of the plants whose reply counted."""
+        return tuple(p.plant for p in self.plants if p.accepted)
+
+    @property
+    def rejected(self) -> tuple[PlantReport, ...]:
+        """Reports of the plants whose reply did not count."""
+        return tuple(p for p in self.plants if not p.accepted)
+
+    @property
+    def bytes_total(self) -> int:
+        """Payload in both directions."""
+        return sum(p.bytes_down + p.bytes_up for p in self.plants)

@@ -1,0 +1,241 @@
+"""Every setting of a run, grouped and validated together in one tree.
+
+`RunConfig` is what a run was asked to do; `Recipe` is the part of it that a plant needs to know. Both are values: their digest
+is stored with every round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import InvalidConfig
+from shared.preprocess import Scaling
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DetectorConfig(_Group):
+    """The network. Defaults: Khan 2026 (doi 10.55529/jaimlnn.61.31.41), section 3, with a bounded bottleneck."""
+
+    name: str = "hac-uml"
+    window: Annotated[int, Field(ge=2, le=10_000)] = 30
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 64
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    latent: Annotated[int, Field(ge=1, le=1024)] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    bottleneck: Literal["tanh", "linear"] = "tanh"
+
+
+class PreprocessConfig(_Group):
+    """Filling, scaling and clipping."""
+
+    scaling: Scaling = "standard"
+    clip_quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.995
+    clip_live: bool = False
+    guard: PositiveFloat = 20.0
+
+
+class TrainingConfig(_Group):
+    """Work at the plant in one round."""
+
+    stride: Positive = 1
+    local_epochs: Positive = 1
+    batch_size: Annotated[int, Field(ge=0)] = 128  # 0: the whole local set
+    learning_rate: PositiveFloat = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"
+    holdout: Fraction = 0.2
+    seed: int = 0
+
+
+class ClusteringConfig(_Group):
+    """Federated deep embedded clustering; the symbols are those of docs/algorithm.md."""
+
+    clusters: Annotated[int, Field(ge=1, le=256)] = 8
+    unit: Positive = 60  # samples in a segment, the record that a statistic is normalised by
+    alpha_max: Annotated[float, Field(ge=0)] = 0.5
+    beta: PositiveFloat = 0.05
+    anneal_from: Literal["joint", "start"] = "joint"
+    target: Literal["released", "local"] = "released"
+    kappa: Annotated[float, Field(ge=0)] = 50.0
+    n_min: Annotated[float, Field(ge=0)] = 1.0
+    oversampling: Positive = 4
+    seed_steps: Positive = 4
+    refine_steps: Positive = 3
+    refresh_every: Annotated[int, Field(ge=0)] = 1  # joint rounds between refreshes under the aggregated encoder; 0: last only
+
+
+class ScoringConfig(_Group):
+    """How a window becomes a number."""
+
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.1
+    standardise: bool = True  # both parts to robust units of the held-out normal data before they are added
+
+
+class ThresholdConfig(_Group):
+    """How a number becomes an alarm."""
+
+    rule: str = "conformal"
+    false_alarm_rate: Fraction = 0.01  # share of normal windows
+    sigmas: PositiveFloat = 3.0
+    fit_on: Literal["holdout", "train"] = "holdout"
+
+
+class Recipe(_Group):
+    """What every plant of a run must do alike."""
+
+    detector: DetectorConfig = DetectorConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    training: TrainingConfig = TrainingConfig()
+    clustering: ClusteringConfig = ClusteringConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    threshold: ThresholdConfig = ThresholdConfig()
+
+
+class RoundConfig(_Group):
+    """Rounds at the server."""
+
+    pretrain: Annotated[int, Field(ge=0)] = 6
+    joint: Annotated[int, Field(ge=0)] = 14
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the compatible plants
+    deadline_s: PositiveFloat = 3600.0
+    grace_s: PositiveFloat | None = None  # after the quorum is reached; None: wait until the deadline
+    max_skips: Positive = 3  # in a row, then the run fails
+    weighting: Literal["examples", "bucket", "uniform"] = "examples"
+    weight_cap: Annotated[float, Field(ge=1)] = 10.0  # times the median plant
+    server_optimizer: Literal["avg", "adam"] = "avg"
+    server_learning_rate: PositiveFloat = 1e-3
+    max_update_norm: PositiveFloat = 200.0
+    max_examples: Positive = 50_000_000
+
+
+class DataConfig(_Group):
+    """Which data, cut how."""
+
+    dataset: str = "generated"
+    path: str | None = None
+    sites: Positive | None = None
+    partition: str | None = None
+    rows: Annotated[int, Field(ge=100, le=10_000_000)] = 4_000  # generated plants only
+
+
+class EngineConfig(_Group):
+    """What carries the messages, and on which hardware."""
+
+    name: Literal["inprocess", "ray"] = "inprocess"
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: one a core
+    threads: Annotated[int, Field(ge=1, le=256)] = 1  # of torch, a worker
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+class RunConfig(_Group):
+    """One run, whole.
+
+    Example:
+        >>> RunConfig().recipe.detector.window
+        30
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig = DataConfig()
+    recipe: Recipe = Recipe()
+    rounds: RoundConfig = RoundConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rounds.pretrain + self.rounds.joint < 1:
+            raise ValueError("rounds.pretrain + rounds.joint must be at least 1")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the effective settings that change a result (the engine's name and workers do not)."""
+        return hashlib.sha256(self.model_dump_json(exclude={"engine"}).encode()).hexdigest()
+
+
+def split_rounds(total: int, pretrain_share: float = 0.3) -> tuple[int, int]:
+    """Divide a number of training rounds into pretrain and joint rounds (the paper: 30 of 100 epochs).
+
+    Example:
+        >>> split_rounds(100), split_rounds(3), split_rounds(1)
+        ((30, 70), (1, 2), (1, 0))
+    """
+    pretrain = max(1, round(total * pretrain_share))
+    return pretrain, total - pretrain
+
+
+Settings = dict[str, Any]
+
+
+def build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
+    """Lay settings over each other, later ones on top, and say where each effective value came from.
+
+    Args:
+        layers: name of the source (such as `preset demo` or `--rounds`) to a nested mapping shaped like `RunConfig`.
+
+    Returns:
+        the validated configuration, and for each dotted name its source (`default` where no layer sets it).
+
+    Raises:
+        InvalidConfig: an unknown setting or a value outside what it may be.
+    """
+    merged: Settings = {}
+    origin: dict[str, str] = {}
+    for source, layer in layers.items():
+        _overlay(merged, layer)
+        origin |= dict.fromkeys((name for name, _ in flatten(layer)), source)
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise InvalidConfig(_explain(error, origin)) from error
+    return config, {name: origin.get(name, "default") for name, _ in flatten(config.model_dump())}
+
+
+def _overlay(under: Settings, over: Settings) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            _overlay(under[key], value)
+        else:
+            under[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the settings"
+    source = f" (from {origin[name]})" if name in origin else ""
+    return f"{name} = {first['input']!r}{source}: {first['msg'].removeprefix('Value error, ')}."
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a nested mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def read_toml(path: Path) -> Settings:
+    """Read a settings file.
+
+    Raises:
+        InvalidConfig: the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"cannot read the preset {path}: {error}.", "Check --preset.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidConfig(f"{path} is not valid TOML: {error}.", "Correct the file.") from error
