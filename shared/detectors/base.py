@@ -1,0 +1,191 @@
+"""The interface behind which every detector lives, and the registry that lists them.
+
+A detector is one file beside this one: a `Detector` subclass with a `name`, registered with `@register`. The contract tests pick it up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from shared.config import DetectorConfig
+from shared.errors import UnknownName
+from shared.model import Clusters, TensorSpec, Weights
+
+
+@dataclass(frozen=True)
+class ClusterTarget:
+    """Clusters as constants of a loss: nothing here depends on the batch.
+
+    Attributes:
+        centroids_KZ: float32 (K, Z), active clusters only.
+        frequency_K: float32 (K,), on the simplex.
+        alpha: weight of the clustering loss.
+    """
+
+    centroids_KZ: Tensor
+    frequency_K: Tensor
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and its two parts, scalars; `total = reconstruction + alpha * cluster`."""
+
+    total: Tensor
+    reconstruction: Tensor
+    cluster: Tensor
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """What a detector says about each window, before calibration.
+
+    Attributes:
+        error_N: mean squared reconstruction error, float32 (N,).
+        contribution_ND: the same by sensor (mean over time), float32 (N, D); its mean over D is `error_N`.
+        latent_NZ: float32 (N, Z).
+    """
+
+    error_N: NDArray[np.float32]
+    contribution_ND: NDArray[np.float32]
+    latent_NZ: NDArray[np.float32]
+
+
+class Detector(nn.Module, ABC):
+    """An autoencoder over windows with a latent that can be clustered.
+
+    Args:
+        config: architecture.
+        dim: number of sensors D.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, config: DetectorConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = dim
+
+    @property
+    @abstractmethod
+    def latent_box(self) -> float:
+        """Bound on each latent coordinate; infinite when there is none."""
+
+    @abstractmethod
+    def manifest(self) -> tuple[TensorSpec, ...]:
+        """Every trained tensor with the bound of its initial values, sorted by name."""
+
+    @abstractmethod
+    def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Latents (N, Z). With `noise`, dropout is drawn from it; without, there is none."""
+
+    @abstractmethod
+    def decode(self, latents_NZ: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Reconstructed windows (N, W, D)."""
+
+    def forward(self, windows_NWD: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction (N, W, D) and latents (N, Z), without dropout: the graph that an edge box runs."""
+        latents_NZ = self.encode(windows_NWD)
+        return self.decode(latents_NZ), latents_NZ
+
+    def loss(self, windows_NWD: Tensor, target: ClusterTarget | None, noise: torch.Generator | None = None) -> Loss:
+        """L = ||x - x'||^2 / (W D) + alpha KL(p || q), averaged over windows; separable over windows."""
+        latents_NZ = self.encode(windows_NWD, noise)
+        error = (self.decode(latents_NZ, noise) - windows_NWD).square().mean()
+        if target is None or target.alpha == 0.0:
+            return Loss(error, error, torch.zeros_like(error))
+        divergence = cluster_divergence(latents_NZ, target)
+        return Loss(error + target.alpha * divergence, error, divergence)
+
+    @torch.no_grad()
+    def score(self, windows_NWD: Tensor) -> WindowScores:
+        """Reconstruction error in total and by sensor, and the latents."""
+        reconstruction, latents = self(windows_NWD)
+        contribution = (reconstruction - windows_NWD).square().mean(dim=1)
+        return WindowScores(
+            error_N=contribution.mean(dim=1).cpu().numpy(),
+            contribution_ND=contribution.cpu().numpy(),
+            latent_NZ=latents.cpu().numpy(),
+        )
+
+    def load_weights(self, weights: Weights) -> None:
+        """Copy weights in by name. Shapes are the caller's to check (`shared.wire.gate`)."""
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, value in weights.items():
+                own[name].copy_(torch.from_numpy(np.array(value, np.float32)))
+
+    def weights(self) -> Weights:
+        """A copy of the weights by name, sorted; later training does not change it."""
+        return {name: p.detach().cpu().numpy().copy() for name, p in sorted(self.named_parameters())}
+
+
+def cluster_divergence(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:
+    """KL(p || q) averaged over windows, with q the Student-t assignment and p its sharpened target.
+
+    q_j ~ (1 + ||z - mu_j||^2)^-1,  p_j ~ q_j^2 / f_j with the released frequency f (Xie et al. 2016, eq. 1 to 3, with f a constant
+    of the round instead of a batch statistic: docs/algorithm.md, section 4).
+    """
+    square_NK = (latents_NZ[:, None, :] - target.centroids_KZ[None, :, :]).square().sum(dim=2)
+    log_q_NK = torch.log_softmax(-torch.log1p(square_NK), dim=1)
+    log_p_NK = torch.log_softmax(2.0 * log_q_NK.detach() - target.frequency_K.log(), dim=1)
+    return (log_p_NK.exp() * (log_p_NK - log_q_NK)).sum(dim=1).mean()
+
+
+def cluster_target(clusters: Clusters, alpha: float, device: torch.device | str = "cpu") -> ClusterTarget:
+    """The active clusters as constants on a device."""
+    active_K = clusters.active_K
+    frequency_K = clusters.frequency_K[active_K]
+    return ClusterTarget(
+        centroids_KZ=torch.from_numpy(clusters.centroids_KZ[active_K].copy()).to(device),
+        frequency_K=torch.from_numpy((frequency_K / frequency_K.sum()).astype(np.float32)).to(device),
+        alpha=alpha,
+    )
+
+
+class SeededDropout(nn.Module):
+    """Dropout whose mask comes from a given generator, so that threads and engines draw the same numbers."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Tensor, noise: torch.Generator | None) -> Tensor:
+        """Zero a `share` of the values and scale up the rest; the identity without `noise`."""
+        if noise is None or self.share == 0.0:
+            return values
+        keep = torch.empty_like(values).bernoulli_(1.0 - self.share, generator=noise)
+        return values * keep / (1.0 - self.share)
+
+
+D = TypeVar("D", bound=type[Detector])
+_REGISTRY: dict[str, type[Detector]] = {}
+
+
+def register(detector: D) -> D:
+    """Class decorator: make a detector known under its name."""
+    _REGISTRY[detector.name] = detector
+    return detector
+
+
+def known() -> list[str]:
+    """Names of the registered detectors."""
+    return sorted(_REGISTRY)
+
+
+def build(config: DetectorConfig, dim: int) -> Detector:
+    """A detector as configured, for D sensors.
+
+    Raises:
+        UnknownName: no detector of that name.
+    """
+    if config.name not in _REGISTRY:
+        raise UnknownName("detector", config.name, known())
+    return _REGISTRY[config.name](config, dim)

@@ -1,0 +1,209 @@
+"""Typed requests, and their way into and out of packets. Replies are parsed by `shared.wire.gate`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from pydantic import ValidationError
+
+from shared.config import Recipe
+from shared.errors import BadPayload
+from shared.model import Clusters, GlobalModel, TensorSpec, Weights
+from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
+from shared.wire.inventory import REQUEST, Kind, unlisted
+
+WEIGHT = "weights/"
+CLUSTER = "clusters/"
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """How to train in one round.
+
+    Attributes:
+        alpha: weight of the clustering loss.
+        step: index of this training round within the run; seeds the order of the batches, so a repeated round repeats exactly.
+        one_step: return one gradient step on the whole local set instead of training for the recipe's epochs.
+        with_statistic: also report the cluster statistic under the incoming model.
+    """
+
+    alpha: float = 0.0
+    step: int = 0
+    one_step: bool = False
+    with_statistic: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server asks of a plant.
+
+    Attributes:
+        kind: what to do.
+        run, round: what this is part of; echoed by the reply.
+        recipe: what every plant of the run does alike.
+        digest: digest of the global model that is sent along; echoed by the reply.
+        model: weights and clusters, None for `describe`.
+        radius: clipping radius for the cluster statistic.
+        order: for `train`.
+    """
+
+    kind: Kind
+    run: str
+    round: int
+    recipe: Recipe
+    digest: str = ""
+    model: GlobalModel | None = None
+    radius: float = math.inf
+    order: TrainOrder = TrainOrder()
+
+
+@dataclass(frozen=True)
+class EncodedModel:
+    """A model's arrays, encoded once for all plants."""
+
+    arrays: Mapping[str, RawArray] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: GlobalModel | None) -> EncodedModel:
+        """Encode a model; nothing for None."""
+        if model is None:
+            return EncodedModel()
+        arrays = {f"{WEIGHT}{name}": encode_array(value) for name, value in model.weights.items()}
+        if model.clusters is not None:
+            arrays[f"{CLUSTER}centroids"] = encode_array(model.clusters.centroids_KZ)
+            arrays[f"{CLUSTER}frequency"] = encode_array(model.clusters.frequency_K)
+            arrays[f"{CLUSTER}active"] = encode_array(model.clusters.active_K.astype(np.uint8))
+        return EncodedModel(arrays)
+
+
+def encode_request(request: Request) -> Packet:
+    """A request as a packet, the same for every plant."""
+    numbers: dict[str, Number] = {"protocol": PROTOCOL, "round": request.round}
+    texts = {"run": request.run, "kind": request.kind.value, "recipe": request.recipe.model_dump_json()}
+    if request.model is not None:
+        texts["model"] = request.digest
+        # Flower's records hold no infinity; a negative radius means none.
+        numbers["radius"] = request.radius if math.isfinite(request.radius) else -1.0
+    if request.kind is Kind.TRAIN:
+        order = request.order
+        numbers |= {"alpha": order.alpha, "step": order.step}
+        numbers |= {"one_step": int(order.one_step), "with_statistic": int(order.with_statistic)}
+    return Packet(EncodedModel.of(request.model).arrays, numbers, texts)
+
+
+def parse_head(packet: Packet) -> tuple[Kind, Recipe]:
+    """Kind and recipe of a request, all that is needed to choose the plant's workspace.
+
+    Raises:
+        BadPayload: the packet is no request of this protocol.
+    """
+    if packet.numbers.get("protocol") != PROTOCOL:
+        raise BadPayload(f"protocol version {packet.numbers.get('protocol')!r}, expected {PROTOCOL}.")
+    try:
+        kind = Kind(packet.texts["kind"])
+        recipe = Recipe.model_validate_json(packet.texts["recipe"])
+    except (KeyError, ValueError, ValidationError) as error:
+        raise BadPayload("a request without a known kind and a valid recipe.") from error
+    extra = unlisted(packet, kind, REQUEST)
+    if extra:
+        raise BadPayload(f"fields that no {kind.value} request may carry: {', '.join(extra[:5])}.")
+    return kind, recipe
+
+
+def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int) -> Request:
+    """Parse a request at the plant, against the plant's own detector.
+
+    Raises:
+        BadPayload: a field is missing, of the wrong type, not finite, or of another shape than the plant's detector has.
+    """
+    kind, recipe = parse_head(packet)
+    round_ = whole(packet, "round")
+    run = packet.texts.get("run", "")
+    if kind is Kind.DESCRIBE:
+        return Request(kind, run, round_, recipe)
+    model = GlobalModel(parse_weights(packet, manifest), _parse_clusters(packet, latent))
+    radius = number(packet, "radius")
+    order = _parse_order(packet) if kind is Kind.TRAIN else TrainOrder()
+    digest = packet.texts.get("model", "")
+    return Request(kind, run, round_, recipe, digest, model, radius if radius >= 0 else math.inf, order)
+
+
+def _parse_order(packet: Packet) -> TrainOrder:
+    return TrainOrder(
+        alpha=number(packet, "alpha"),
+        step=whole(packet, "step"),
+        one_step=bool(whole(packet, "one_step")),
+        with_statistic=bool(whole(packet, "with_statistic")),
+    )
+
+
+def _parse_clusters(packet: Packet, latent: int) -> Clusters | None:
+    raw = packet.arrays.get(f"{CLUSTER}centroids")
+    if raw is None:
+        return None
+    k = raw.shape[0] if len(raw.shape) == 2 else 0
+    if not 1 <= k <= 4096:
+        raise BadPayload(f"{k} clusters.")
+    shapes = {"centroids": ((k, latent), "<f4"), "frequency": ((k,), "<f4"), "active": ((k,), "|u1")}
+    parts = {}
+    for name, (shape, dtype) in shapes.items():
+        if f"{CLUSTER}{name}" not in packet.arrays:
+            raise BadPayload(f"clusters without {name}.")
+        parts[name] = decode_array(packet.arrays[f"{CLUSTER}{name}"], shape, dtype)
+    if not all(np.isfinite(part).all() for part in parts.values()):
+        raise BadPayload("clusters with values that are not finite.")
+    return Clusters(
+        centroids_KZ=parts["centroids"].astype(np.float32),
+        frequency_K=parts["frequency"].astype(np.float32),
+        active_K=parts["active"].astype(bool),
+        misses_K=np.zeros(k, np.int64),
+        radius=1.0,
+    )
+
+
+def parse_weights(packet: Packet, manifest: tuple[TensorSpec, ...]) -> Weights:
+    """The packet's weights, which must be exactly the manifest's names and shapes, float32 and finite.
+
+    Raises:
+        BadPayload: a tensor is missing, unknown, of another shape or dtype, NaN or infinite, or beyond 10,000.
+    """
+    present = {name.removeprefix(WEIGHT) for name in packet.arrays if name.startswith(WEIGHT)}
+    expected = {spec.name for spec in manifest}
+    if present != expected:
+        missing, extra = sorted(expected - present), sorted(present - expected)
+        raise BadPayload(f"tensors missing: {missing[:3] or 'none'}; unknown: {[e[:80] for e in extra[:3]] or 'none'}.")
+    return MappingProxyType({spec.name: _parse_tensor(packet, spec) for spec in manifest})
+
+
+def _parse_tensor(packet: Packet, spec: TensorSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    try:
+        values = decode_array(packet.arrays[f"{WEIGHT}{spec.name}"], spec.shape).astype(np.float32, copy=False)
+    except BadPayload as error:
+        raise BadPayload(f"tensor {spec.name}: {error.cause}") from error
+    # min and max are NaN when any value is: one pass each, no temporary mask.
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadPayload(f"tensor {spec.name}: NaN or infinite values.")
+    if max(-low, high) > 1e4:
+        raise BadPayload(f"tensor {spec.name}: a value beyond 10,000.")
+    return values
+
+
+def number(packet: Packet, name: str) -> float:
+    """A finite number, or BadPayload."""
+    value = packet.numbers.get(name)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise BadPayload(f"{name} is {value!r}, expected a finite number.")
+    return float(value)
+
+
+def whole(packet: Packet, name: str) -> int:
+    """A whole number from 0 on, or BadPayload."""
+    value = packet.numbers.get(name)
+    if type(value) is not int or value < 0:
+        raise BadPayload(f"{name} is {value!r}, expected a whole number from 0 on.")
+    return value
