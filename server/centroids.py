@@ -31,9 +31,7 @@ def overseed(centre_Z: Double, radius: float, count: int, rng: np.random.Generat
     return _fresh(points_PZ[chosen], radius)
 
 
-def replace_dead(
-    clusters: Clusters, counts_K: Double, floor: float, rng: np.random.Generator, box: float
-) -> Clusters:
+def replace_dead(clusters: Clusters, counts_K: Double, floor: float, rng: np.random.Generator, box: float) -> Clusters:
     """Put every seed without members beside a busy one, drawn by its count, 0.4 radii away."""
     dead_K = counts_K < max(floor, 1e-12)
     if dead_K.all() or not dead_K.any():
@@ -56,7 +54,8 @@ def merge(
         seed = int(rng.integers(2**31))
         fitted = KMeans(count, n_init=_RESTARTS, random_state=seed).fit(points, sample_weight=weights)
         return _fresh(np.clip(fitted.cluster_centers_, -box, box), clusters.radius)
-    # Fewer live seeds than clusters asked for: the rest start beside the live ones and are masked out if they stay empty.
+    # Fewer live seeds than clusters asked for: the rest start beside the live ones and are masked out if they stay
+    # empty.
     base = points if len(points) else np.zeros((1, clusters.centroids_KZ.shape[1]))
     spare = base[rng.integers(len(base), size=count - len(points))]
     spare = spare + _directions(len(spare), base.shape[1], rng) * 0.4 * clusters.radius
@@ -76,7 +75,8 @@ def _fresh(centroids_KZ: Double, radius: float) -> Clusters:
 
 def _directions(count: int, dim: int, rng: np.random.Generator) -> Double:
     vectors = rng.normal(size=(count, dim))
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units: Double = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def _in_ball(count: int, dim: int, rng: np.random.Generator) -> Double:

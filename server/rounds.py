@@ -1,6 +1,7 @@
 """Rounds as values: what a run's state is, what a finished round leaves behind.
 
-A round ends as `Committed`, `Skipped` or `Failed`; there is no fourth outcome. What is persisted is `RunState` and `RoundRecord`.
+A round ends as `Committed`, `Skipped` or `Failed`; there is no fourth outcome. What is persisted is `RunState` and
+`RoundRecord`.
 Resume is: read the last committed state, continue. No Flower, no database here.
 """
 
@@ -172,3 +173,30 @@ class RoundRecord:
     def bytes_total(self) -> int:
         """Payload in both directions."""
         return sum(p.bytes_down + p.bytes_up for p in self.plants)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The round counts; `state` is what the next one starts from."""
+
+    state: RunState
+    record: RoundRecord
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Too few replies counted: the model stays, the same step is tried again."""
+
+    state: RunState
+    record: RoundRecord
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run cannot go on."""
+
+    state: RunState
+    record: RoundRecord
+
+
+Outcome = Committed | Skipped | Failed

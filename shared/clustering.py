@@ -1,8 +1,10 @@
 """Federated clustering in the encoder's coordinates: what a plant computes, and how the sums become centroids.
 
-A plant sends per-cluster sums and counts computed under the aggregated encoder (`statistic`); the server adds them up and moves the
+A plant sends per-cluster sums and counts computed under the aggregated encoder (`statistic`); the server adds them up
+and moves the
 centroids (`update`). Without noise and with radius infinity this equals pooled Lloyd iterations exactly, and
-`mu_j = sum_s n_sj mu_sj / sum_s n_sj` makes it FedAvg of centroids with per-cluster weights. Averaging centroids by index is wrong:
+`mu_j = sum_s n_sj mu_sj / sum_s n_sj` makes it FedAvg of centroids with per-cluster weights. Averaging centroids by
+index is wrong:
 clusters are numbered differently at each plant (docs/algorithm.md). Relative sums clipped at a radius follow FastLloyd
 (arXiv 2405.02437); the evidence-weighted step and the activity rule are docs/algorithm.md, section 3.
 """
@@ -53,21 +55,24 @@ def nearest(latents_NZ: Float, centroids_KZ: Float) -> tuple[IntArray, Double]:
 
 
 def clip(offsets_NZ: Double, radius: float) -> Double:
-    """u * min(1, radius / ||u||), row by row."""
+    """Shorten rows to at most `radius`: u * min(1, radius / ||u||)."""
     norm_N = np.linalg.norm(offsets_NZ, axis=1)
-    return offsets_NZ * np.minimum(1.0, radius / np.maximum(norm_N, 1e-300))[:, None]
+    clipped_NZ: Double = offsets_NZ * np.minimum(1.0, radius / np.maximum(norm_N, 1e-300))[:, None]
+    return clipped_NZ
 
 
 def statistic(latents_NZ: Float, segments_N: IntArray, centroids_KZ: Float, radius: float) -> Statistic:
     """STAT of docs/algorithm.md: each segment counts once, however many windows it has.
 
-    For segment i with windows t = 1..m:  r_ij = (1/m) sum_t 1[a_t = j],  v_ij = (1/m) sum_t 1[a_t = j] clip(z_t - mu_j).
+    For segment i with windows t = 1..m:  r_ij = (1/m) sum_t 1[a_t = j],  v_ij = (1/m) sum_t 1[a_t = j] clip(z_t -
+    mu_j).
 
     Args:
         latents_NZ: (N, Z), latents of all training windows under the aggregated encoder.
         segments_N: (N,), the segment of each window.
         centroids_KZ: (K, Z), present centroids.
-        radius: clipping radius rho of the offsets; adding one segment moves the sums by at most rho, the counts by at most 1.
+        radius: clipping radius rho of the offsets; adding one segment moves the sums by at most rho, the counts by at
+            most 1.
     """
     k = len(centroids_KZ)
     index_N, square_N = nearest(latents_NZ, centroids_KZ)
@@ -75,7 +80,7 @@ def statistic(latents_NZ: Float, segments_N: IntArray, centroids_KZ: Float, radi
     offset_NZ = clip(latents_NZ.astype(np.float64) - centroids_KZ[index_N].astype(np.float64), radius)
     sums_KZ = np.zeros((k, latents_NZ.shape[1]))
     np.add.at(sums_KZ, index_N, offset_NZ * share_N[:, None])
-    counts_K = np.bincount(index_N, weights=share_N, minlength=k)
+    counts_K = np.bincount(index_N, weights=share_N, minlength=k).astype(np.float64)
     return Statistic(sums_KZ, counts_K, float((np.minimum(square_N, radius**2) * share_N).sum()))
 
 
@@ -117,13 +122,28 @@ def frequencies(counts_K: Double) -> NDArray[np.float32]:
     k, total = len(counts_K), counts_K.sum()
     share_K = counts_K / total if total > 0 else np.full(k, 1.0 / k)
     floored_K = np.maximum(share_K, 1.0 / (20 * k))
-    return (floored_K / floored_K.sum()).astype(np.float32)
+    frequency_K: NDArray[np.float32] = (floored_K / floored_K.sum()).astype(np.float32)
+    return frequency_K
+
+
+def cloud_radius(clusters: Clusters, total: Statistic) -> float:
+    """Root mean square distance of a latent from the common mean, from released numbers alone.
+
+    Variance within clusters plus variance between them; the unit in which displacement is told.
+    """
+    weight_K = np.maximum(total.counts_K, 0.0)
+    mass = max(float(weight_K.sum()), 1e-12)
+    mu_KZ = clusters.centroids_KZ.astype(np.float64)
+    mean_Z = (weight_K @ mu_KZ) / mass
+    between = float((weight_K * ((mu_KZ - mean_Z) ** 2).sum(axis=1)).sum())
+    return max(float(np.sqrt((max(total.spread, 0.0) + between) / mass)), 1e-6)
 
 
 def displacement(before: Clusters, after: Clusters) -> Double:
     """How far each centroid moved, in radii of the latent cloud: float64 (K,)."""
     moved_KZ = after.centroids_KZ.astype(np.float64) - before.centroids_KZ.astype(np.float64)
-    return np.linalg.norm(moved_KZ, axis=1) / max(after.radius, 1e-12)
+    radii_K: Double = np.linalg.norm(moved_KZ, axis=1) / max(after.radius, 1e-12)
+    return radii_K
 
 
 def effective_count(frequency_K: Float) -> float:

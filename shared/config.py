@@ -1,6 +1,7 @@
 """Every setting of a run, grouped and validated together in one tree.
 
-`RunConfig` is what a run was asked to do; `Recipe` is the part of it that a plant needs to know. Both are values: their digest
+`RunConfig` is what a run was asked to do; `Recipe` is the part of it that a plant needs to know. Both are values:
+their digest
 is stored with every round.
 """
 
@@ -68,12 +69,14 @@ class ClusteringConfig(_Group):
     beta: PositiveFloat = 0.05
     anneal_from: Literal["joint", "start"] = "joint"
     target: Literal["released", "local"] = "released"
-    kappa: Annotated[float, Field(ge=0)] = 50.0
+    kappa: Annotated[float, Field(ge=0)] = 0.0  # prior weight of the present centroid, in segments; 0: Lloyd's step
+    clip: Literal["public", "cloud"] = "public"  # radius of the offsets: the latent's own bound, or the measured cloud
     n_min: Annotated[float, Field(ge=0)] = 1.0
     oversampling: Positive = 4
     seed_steps: Positive = 4
     refine_steps: Positive = 3
-    refresh_every: Annotated[int, Field(ge=0)] = 1  # joint rounds between refreshes under the aggregated encoder; 0: last only
+    refresh_every: Annotated[int, Field(ge=0)] = 1  # joint rounds between refreshes; 0: after the last only
+    refresh_steps: Positive = 1  # exchanges in a refresh; the last one has `refine_steps`
 
 
 class ScoringConfig(_Group):

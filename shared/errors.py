@@ -26,9 +26,11 @@
     ├── WireError              CP-5xx  messages between plant and server
     │   └── BadPayload         CP-501
     └── PlantError             CP-6xx  inside one plant
-        └── BundleInvalid      CP-601
+        ├── BundleInvalid      CP-601
+        └── TaskGivenUp        CP-602
 
-Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts are not.
+Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts
+are not.
 """
 
 from __future__ import annotations
@@ -239,3 +241,10 @@ class BundleInvalid(PlantError):
 
     code = "CP-601"
     cure = "Publish it again from its round, or keep the current one."
+
+
+class TaskGivenUp(PlantError):
+    """A task was stopped before its end."""
+
+    code = "CP-602"
+    cure = "Start it again."

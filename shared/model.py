@@ -6,6 +6,7 @@ The file format is safetensors (no pickle); `SHA-256 of the file` is the model's
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,7 +44,7 @@ class TensorSpec:
     @property
     def size(self) -> int:
         """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,9 @@ def read_model(path: Path, digest: str | None = None) -> GlobalModel:
     expected = digest or path.stem
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        raise ModelCorrupt(f"{path} has digest {found[:12]}, expected {expected[:12]}: the file was changed or cut short.")
+        raise ModelCorrupt(
+            f"{path} has digest {found[:12]}, expected {expected[:12]}: the file was changed or cut short."
+        )
     return parse_model(data, str(path))
 
 

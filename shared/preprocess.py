@@ -40,7 +40,8 @@ def _fill(values_TD: FloatArray, missing_TD: NDArray[np.bool_]) -> FloatArray:
     first_D = np.where(missing_TD.all(axis=0), 0, np.argmin(missing_TD, axis=0))
     source_TD = np.where(last_TD < 0, first_D, last_TD)
     out: FloatArray = np.take_along_axis(values_TD, source_TD, axis=0)
-    return np.nan_to_num(out, nan=0.0, posinf=0.0, neginf=0.0)
+    filled: FloatArray = np.nan_to_num(out, nan=0.0, posinf=0.0, neginf=0.0)
+    return filled
 
 
 class Scaler(BaseModel):

@@ -1,0 +1,1 @@
+"""The plant agent: the only code that sees a plant's data."""

@@ -1,0 +1,1 @@
+"""Everything at a plant that needs torch: training, inference, calibration."""

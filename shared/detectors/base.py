@@ -1,6 +1,7 @@
 """The interface behind which every detector lives, and the registry that lists them.
 
-A detector is one file beside this one: a `Detector` subclass with a `name`, registered with `@register`. The contract tests pick it up.
+A detector is one file beside this one: a `Detector` subclass with a `name`, registered with `@register`. The contract
+tests pick it up.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ class Detector(nn.Module, ABC):
 def cluster_divergence(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:
     """KL(p || q) averaged over windows, with q the Student-t assignment and p its sharpened target.
 
-    q_j ~ (1 + ||z - mu_j||^2)^-1,  p_j ~ q_j^2 / f_j with the released frequency f (Xie et al. 2016, eq. 1 to 3, with f a constant
+    q_j ~ (1 + ||z - mu_j||^2)^-1,  p_j ~ q_j^2 / f_j with the released frequency f (Xie et al. 2016, eq. 1 to 3, with
+    f a constant
     of the round instead of a batch statistic: docs/algorithm.md, section 4).
     """
     square_NK = (latents_NZ[:, None, :] - target.centroids_KZ[None, :, :]).square().sum(dim=2)

@@ -3,8 +3,10 @@
     windows (N, W, D) -> BiLSTM, 2 layers, 64 a direction -> last states (N, 128) -> linear, tanh -> latent (N, 16)
     latent, repeated W times -> LSTM, 2 layers, 64 -> linear -> windows (N, W, D)
 
-The clustering head sees the bottleneck directly (the paper's skip path). Parameters: 219,011 at D = 51 with 8 centroids, 221,319 at
-D = 55; the 1.87 M printed in the paper is not the network that it describes. The bounded bottleneck is ours: it gives latents a public
+The clustering head sees the bottleneck directly (the paper's skip path). Parameters: 219,011 at D = 51 with 8
+centroids, 221,319 at
+D = 55; the 1.87 M printed in the paper is not the network that it describes. The bounded bottleneck is ours: it gives
+latents a public
 radius; `bottleneck = "linear"` is the paper's.
 """
 

@@ -1,6 +1,7 @@
 """A message between server and plant, before anybody believes it.
 
-A `Packet` is three flat maps, whatever carries it (Flower records, a Unix socket, a test). Arrays travel as `.npy` version 1 blobs; they are
+A `Packet` is three flat maps, whatever carries it (Flower records, a Unix socket, a test). Arrays travel as `.npy`
+version 1 blobs; they are
 parsed by hand and by exact length: `np.load` on a peer's bytes would believe a header that claims 37 GiB.
 """
 

@@ -1,6 +1,8 @@
-"""The gate between a plant's reply and the mean: `parse_reply` gives `Accepted` or `Rejected`, and the mean takes `Accepted` only.
+"""The gate between a plant's reply and the mean: `parse_reply` gives `Accepted` or `Rejected`, and the mean takes
+`Accepted` only.
 
-Checked: protocol, run, round, kind, plant, model digest, field list, names, dtypes, exact shapes, finiteness, range, norm of the update,
+Checked: protocol, run, round, kind, plant, model digest, field list, names, dtypes, exact shapes, finiteness, range,
+norm of the update,
 number of examples. A rejection carries the plant's name and a reason that a person can act on.
 """
 
@@ -128,7 +130,9 @@ def _claimed_name(packet: Packet) -> str:
 
 def _check_head(packet: Packet, expect: Expectation, plant: str) -> None:
     if packet.numbers.get("protocol") != PROTOCOL:
-        raise BadPayload(f"protocol version {packet.numbers.get('protocol')!r}, expected {PROTOCOL}: update the older side.")
+        raise BadPayload(
+            f"protocol version {packet.numbers.get('protocol')!r}, expected {PROTOCOL}: update the older side."
+        )
     for name, due in (("run", expect.run), ("kind", expect.kind.value), ("plant", plant)):
         if packet.texts.get(name) != due:
             raise BadPayload(f"{name} {str(packet.texts.get(name))[:64]!r}, expected {due!r}.")
@@ -183,7 +187,8 @@ def _statistic(packet: Packet, expect: Expectation) -> Statistic | None:
     spread = number(packet, "cluster_spread")
     if not (np.isfinite(sums).all() and np.isfinite(counts).all() and spread >= 0):
         raise BadPayload("cluster statistic with values that are not finite.")
-    # A segment moves the sums of its clusters by at most rho times its share: more than that was not computed from data.
+    # A segment moves the sums of its clusters by at most rho times its share: more than that was not computed from
+    # data.
     if math.isfinite(expect.radius):
         bound = expect.radius * np.maximum(counts, 0.0) * (1 + 1e-6) + 1e-6
         if (np.linalg.norm(sums, axis=1) > bound).any():
@@ -204,9 +209,7 @@ def _description(packet: Packet, expect: Expectation) -> Description:
 
 def _manifest(rows: Any) -> tuple[TensorSpec, ...]:
     specs = tuple(TensorSpec(str(name), tuple(int(n) for n in shape), float(bound)) for name, shape, bound in rows)
-    sane = all(
-        s.name and len(s.name) <= 200 and all(n >= 1 for n in s.shape) and 0 <= s.bound <= 10 for s in specs
-    )
+    sane = all(s.name and len(s.name) <= 200 and all(n >= 1 for n in s.shape) and 0 <= s.bound <= 10 for s in specs)
     if not specs or not sane or len({s.name for s in specs}) < len(specs) or sum(s.size for s in specs) > 200_000_000:
         raise ValueError("an impossible manifest")
     return specs

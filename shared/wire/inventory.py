@@ -1,6 +1,7 @@
 """The list of everything that crosses the wire, in either direction. What is not on it does not travel.
 
-A test sends every message of a whole run past this list; the gate rejects a reply that carries anything else. `sensitive` says what a
+A test sends every message of a whole run past this list; the gate rejects a reply that carries anything else.
+`sensitive` says what a
 field can tell about a plant's data, `protection` what stands in the way.
 """
 
@@ -76,7 +77,9 @@ REPLY: tuple[Field, ...] = (
     Field("plant", "texts", _ALL, "identity", "name chosen by the plant"),
     Field("refused", "texts", _ALL, "why a plant could not take part", "fixed code and name only, no data"),
     Field("model", "texts", _WITH_MODEL),
-    Field("schema", "texts", _DESCRIBE, "process know-how: tag names and sampling", "plant may map tags to neutral names"),
+    Field(
+        "schema", "texts", _DESCRIBE, "process know-how: tag names and sampling", "plant may map tags to neutral names"
+    ),
     Field("manifest", "texts", _DESCRIBE),
     Field("examples", "numbers", _DESCRIBE | _TRAIN, "volume and uptime", "none without differential privacy"),
     Field("segments", "numbers", _DESCRIBE, "volume and uptime", "none without differential privacy"),

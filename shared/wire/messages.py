@@ -26,7 +26,8 @@ class TrainOrder:
 
     Attributes:
         alpha: weight of the clustering loss.
-        step: index of this training round within the run; seeds the order of the batches, so a repeated round repeats exactly.
+        step: index of this training round within the run; seeds the order of the batches, so a repeated round repeats
+            exactly.
         one_step: return one gradient step on the whole local set instead of training for the recipe's epochs.
         with_statistic: also report the cluster statistic under the incoming model.
     """
@@ -74,9 +75,12 @@ class EncodedModel:
             return EncodedModel()
         arrays = {f"{WEIGHT}{name}": encode_array(value) for name, value in model.weights.items()}
         if model.clusters is not None:
-            arrays[f"{CLUSTER}centroids"] = encode_array(model.clusters.centroids_KZ)
-            arrays[f"{CLUSTER}frequency"] = encode_array(model.clusters.frequency_K)
-            arrays[f"{CLUSTER}active"] = encode_array(model.clusters.active_K.astype(np.uint8))
+            c = model.clusters
+            arrays[f"{CLUSTER}centroids"] = encode_array(c.centroids_KZ)
+            arrays[f"{CLUSTER}frequency"] = encode_array(c.frequency_K)
+            arrays[f"{CLUSTER}active"] = encode_array(c.active_K.astype(np.uint8))
+            arrays[f"{CLUSTER}misses"] = encode_array(c.misses_K.astype(np.float64))
+            arrays[f"{CLUSTER}radius"] = encode_array(np.asarray([c.radius], np.float64))
         return EncodedModel(arrays)
 
 
@@ -118,7 +122,8 @@ def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int)
     """Parse a request at the plant, against the plant's own detector.
 
     Raises:
-        BadPayload: a field is missing, of the wrong type, not finite, or of another shape than the plant's detector has.
+        BadPayload: a field is missing, of the wrong type, not finite, or of another shape than the plant's detector
+            has.
     """
     kind, recipe = parse_head(packet)
     round_ = whole(packet, "round")
@@ -129,6 +134,8 @@ def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int)
     radius = number(packet, "radius")
     order = _parse_order(packet) if kind is Kind.TRAIN else TrainOrder()
     digest = packet.texts.get("model", "")
+    if digest != model.digest:
+        raise BadPayload(f"the model has digest {model.digest[:12]}, the message says {digest[:12]!r}.")
     return Request(kind, run, round_, recipe, digest, model, radius if radius >= 0 else math.inf, order)
 
 
@@ -149,19 +156,20 @@ def _parse_clusters(packet: Packet, latent: int) -> Clusters | None:
     if not 1 <= k <= 4096:
         raise BadPayload(f"{k} clusters.")
     shapes = {"centroids": ((k, latent), "<f4"), "frequency": ((k,), "<f4"), "active": ((k,), "|u1")}
+    shapes |= {"misses": ((k,), "<f8"), "radius": ((1,), "<f8")}
     parts = {}
     for name, (shape, dtype) in shapes.items():
         if f"{CLUSTER}{name}" not in packet.arrays:
             raise BadPayload(f"clusters without {name}.")
         parts[name] = decode_array(packet.arrays[f"{CLUSTER}{name}"], shape, dtype)
-    if not all(np.isfinite(part).all() for part in parts.values()):
+    if not all(np.isfinite(part).all() for name, part in parts.items() if name != "radius"):
         raise BadPayload("clusters with values that are not finite.")
     return Clusters(
         centroids_KZ=parts["centroids"].astype(np.float32),
         frequency_K=parts["frequency"].astype(np.float32),
         active_K=parts["active"].astype(bool),
-        misses_K=np.zeros(k, np.int64),
-        radius=1.0,
+        misses_K=parts["misses"].astype(np.int64),
+        radius=float(parts["radius"][0]),
     )
 
 
@@ -196,7 +204,7 @@ def _parse_tensor(packet: Packet, spec: TensorSpec) -> np.ndarray[tuple[int, ...
 def number(packet: Packet, name: str) -> float:
     """A finite number, or BadPayload."""
     value = packet.numbers.get(name)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if value is None or type(value) not in (int, float) or not math.isfinite(value):
         raise BadPayload(f"{name} is {value!r}, expected a finite number.")
     return float(value)
 

@@ -1,0 +1,42 @@
+"""Inference in bounded memory: latents, errors and per-sensor contributions of many windows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from client.training.tensors import TensorWindows
+from shared.detectors import Detector, WindowScores
+from shared.series import FloatArray
+
+_BATCH = 512
+
+
+@torch.no_grad()
+def encode_all(detector: Detector, windows: TensorWindows) -> FloatArray:
+    """Latents of all windows, float32 (N, Z)."""
+    parts = [detector.encode(batch).cpu().numpy() for batch in windows.batches(_BATCH)]
+    return np.concatenate(parts) if parts else np.empty((0, detector.config.latent), np.float32)
+
+
+def score_all(detector: Detector, windows: TensorWindows) -> WindowScores:
+    """Error, contributions and latents of all windows."""
+    parts = [detector.score(batch) for batch in windows.batches(_BATCH)]
+    return WindowScores(
+        error_N=np.concatenate([p.error_N for p in parts]) if parts else np.empty(0, np.float32),
+        contribution_ND=_stack([p.contribution_ND for p in parts], detector.dim),
+        latent_NZ=_stack([p.latent_NZ for p in parts], detector.config.latent),
+    )
+
+
+def _stack(parts: list[FloatArray], width: int) -> FloatArray:
+    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+
+@torch.no_grad()
+def reconstruction_loss(detector: Detector, windows: TensorWindows) -> float:
+    """Mean squared reconstruction error per window, in scaled units."""
+    total = 0.0
+    for batch in windows.batches(_BATCH):
+        total += float((detector(batch)[0] - batch).square().mean(dim=(1, 2)).double().sum())
+    return total / max(len(windows), 1)

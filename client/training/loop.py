@@ -1,0 +1,92 @@
+"""Local training: epochs of mini-batches, or one exact gradient step on the whole local set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from client.training.tensors import TensorWindows
+from shared.config import TrainingConfig
+from shared.detectors import ClusterTarget, Detector
+from shared.errors import TaskGivenUp
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Mean losses over the last epoch, per window."""
+
+    reconstruction: float
+    cluster: float
+
+
+def round_generator(seed: int, site: str, step: int, device: torch.device) -> torch.Generator:
+    """Random numbers of one site in one training round: the same wherever and however often it is run."""
+    key = hashlib.sha256(f"{seed}:{site}:{step}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(key[:7], "little"))
+
+
+def train_epochs(
+    detector: Detector,
+    windows: TensorWindows,
+    target: ClusterTarget | None,
+    config: TrainingConfig,
+    noise: torch.Generator,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train in place for the configured epochs, with a fresh optimiser (a round is a pure function of what came in).
+
+    Raises:
+        TaskGivenUp: `stop` said so between two batches.
+    """
+    optimizer = _optimizer(detector, config)
+    size = config.batch_size or len(windows)
+    sums = torch.zeros(2, dtype=torch.float64)
+    for _ in range(config.local_epochs):
+        order_N = torch.randperm(len(windows), generator=noise, device=noise.device)
+        sums.zero_()
+        for index_B in torch.split(order_N, size):
+            if stop():
+                raise TaskGivenUp("training was interrupted.")
+            optimizer.zero_grad(set_to_none=True)
+            sums += accumulate_gradient(detector, windows, index_B, target, noise) * len(index_B)
+            optimizer.step()
+    mean = (sums / len(windows)).tolist()
+    return Trained(mean[0], mean[1])
+
+
+def gradient_step(
+    detector: Detector, windows: TensorWindows, target: ClusterTarget | None, noise: torch.Generator
+) -> Trained:
+    """One step, theta <- theta - gradient of the mean loss over all windows; the learning rate is the server's."""
+    detector.zero_grad(set_to_none=True)
+    losses = accumulate_gradient(detector, windows, torch.arange(len(windows), device=noise.device), target, noise)
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad)
+    return Trained(float(losses[0]), float(losses[1]))
+
+
+def accumulate_gradient(
+    detector: Detector, windows: TensorWindows, index_B: Tensor, target: ClusterTarget | None, noise: torch.Generator
+) -> Tensor:
+    """Add the gradient of the mean loss over a batch, chunk by chunk; returns both mean losses, float64 (2,)."""
+    losses = torch.zeros(2, dtype=torch.float64)
+    for chunk in torch.split(index_B, _CHUNK):
+        share = len(chunk) / len(index_B)
+        loss = detector.loss(windows.batch(chunk), target, noise)
+        torch.autograd.backward(loss.total * share)
+        losses += torch.stack([loss.reconstruction, loss.cluster]).detach().double().cpu() * share
+    return losses
+
+
+def _optimizer(detector: Detector, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(detector.parameters(), lr=config.learning_rate)
+    return torch.optim.Adam(detector.parameters(), lr=config.learning_rate)

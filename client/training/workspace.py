@@ -1,0 +1,121 @@
+"""A site's data made ready for one recipe: gaps filled, split in time, scaled, windows counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.config import Recipe
+from shared.errors import TooFewRows
+from shared.preprocess import Scaler, constant_tags, fill_gaps, fit_scaler, gap_repair
+from shared.schema import SensorSchema
+from shared.series import FloatArray, Repair, SiteData
+from shared.windows import IntArray, segment_of, window_starts
+
+
+@dataclass(frozen=True)
+class Part:
+    """Scaled rows and the windows in them.
+
+    Attributes:
+        rows_TD: float32 (T, D).
+        starts_N: first row of every window.
+    """
+
+    rows_TD: FloatArray
+    starts_N: IntArray
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What training and calibration at one site work on.
+
+    Attributes:
+        site: name.
+        schema: columns.
+        train: training windows at the recipe's stride.
+        segments_N: the segment of each training window.
+        holdout: the last part of each recording at stride 1; never trained on.
+        scaler: fitted on the training rows only.
+        repairs: what was mended, in words.
+    """
+
+    site: str
+    schema: SensorSchema
+    train: Part
+    segments_N: IntArray
+    holdout: Part
+    scaler: Scaler
+    repairs: tuple[Repair, ...]
+
+    @property
+    def segment_count(self) -> int:
+        """Number of segments, the records a statistic is normalised by."""
+        return int(self.segments_N.max()) + 1
+
+
+def prepare(site: SiteData, recipe: Recipe) -> Workspace:
+    """Fill, split, scale and window one site.
+
+    Raises:
+        TooFewRows: no training window or no held-out window.
+        NothingToLearn: every column is constant or empty.
+    """
+    rows_TD, filled = fill_gaps(np.asarray(site.train_TD, np.float32), site.train_starts)
+    window = recipe.detector.window
+    train_rows, train_starts, hold_rows, hold_starts = _split(rows_TD, site.train_starts, recipe)
+    starts_N = window_starts(len(train_rows), window, recipe.training.stride, train_starts)
+    held_N = window_starts(len(hold_rows), window, 1, hold_starts)
+    if len(starts_N) < 2 or len(held_N) < 1:
+        share = recipe.training.holdout
+        raise TooFewRows(
+            f"site {site.name!r} has {len(rows_TD)} training rows: {len(starts_N)} training and {len(held_N)} held-out "
+            f"windows of {window} rows at a hold-out of {share:.0%}; {int(np.ceil(window / share)) + 1} rows are needed.",
+        )
+    pre = recipe.preprocess
+    scaler = fit_scaler(train_rows, pre.scaling, pre.clip_quantile, pre.clip_live, pre.guard, site.name)
+    return Workspace(
+        site=site.name,
+        schema=site.schema,
+        train=Part(scaler.training(train_rows), starts_N),
+        segments_N=segment_of(starts_N, recipe.clustering.unit, train_starts),
+        holdout=Part(scaler.live(hold_rows), held_N),
+        scaler=scaler,
+        repairs=(*gap_repair(site.name, "training", filled), *_constant_note(site, train_rows)),
+    )
+
+
+def _split(
+    rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe
+) -> tuple[FloatArray, tuple[int, ...], FloatArray, tuple[int, ...]]:
+    """Cut the end off every recording that is long enough, so that the hold-out covers each of them."""
+    train: list[FloatArray] = []
+    held: list[FloatArray] = []
+    for begin, end in zip(recordings, [*recordings[1:], len(rows_TD)], strict=True):
+        kept = round((end - begin) * (1 - recipe.training.holdout))
+        if end - begin - kept < recipe.detector.window:
+            kept = end - begin
+        train.append(rows_TD[begin : begin + kept])
+        if begin + kept < end:
+            held.append(rows_TD[begin + kept : end])
+    empty = rows_TD[:0]
+    return (
+        np.concatenate(train) if train else empty,
+        _starts(train),
+        np.concatenate(held) if held else empty,
+        _starts(held),
+    )
+
+
+def _starts(pieces: list[FloatArray]) -> tuple[int, ...]:
+    lengths = [0, *(len(piece) for piece in pieces[:-1])]
+    return tuple(int(n) for n in np.cumsum(lengths))
+
+
+def _constant_note(site: SiteData, rows_TD: FloatArray) -> tuple[Repair, ...]:
+    names = constant_tags(rows_TD, site.schema.tags) if len(rows_TD) else ()
+    if not names:
+        return ()
+    shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+    return (Repair(site.name, f"tags constant in training, kept unscaled: {shown}", len(names)),)

@@ -1,0 +1,300 @@
+"""Drives a run: ask, wait, judge, settle, commit. Knows no Flower and no database, only a channel and a journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from server import phases
+from server.aggregate import Aggregate, RunningMean
+from server.phases import Action, Step
+from server.rounds import Failed, Member, Outcome, PlantReport, RoundRecord, RunState
+from server.transition import Conducted, quorum, settle, settle_describe
+from shared.config import RunConfig
+from shared.errors import NoCompatiblePlants, RunFailed
+from shared.wire.envelope import Packet
+from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
+from shared.wire.messages import Request, encode_request
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A reply as the channel hands it over.
+
+    Attributes:
+        node: who sent it.
+        packet: its content, or None when there is none.
+        failure: why there is none.
+    """
+
+    node: int
+    packet: Packet | None
+    failure: str = ""
+
+
+class Channel(Protocol):
+    """What carries packets to plants and back."""
+
+    def nodes(self) -> Sequence[int]:
+        """Nodes that are connected now."""
+
+    def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        """Send one packet to several nodes; replies to an earlier send are dropped from now on."""
+
+    def receive(self, wait_s: float) -> Sequence[Arrival]:
+        """Replies that came since the last call; waits up to `wait_s` when there are none."""
+
+
+class Journal(Protocol):
+    """Where finished rounds are kept."""
+
+    def commit(self, record: RoundRecord, state: RunState) -> None:
+        """Keep a finished round and the state after it, in one transaction."""
+
+
+class Observer(Protocol):
+    """Who watches a run, such as a progress bar."""
+
+    def round_started(self, number: int, step: Step, plants: int) -> None:
+        """A round begins."""
+
+    def reply_received(self, plant: str) -> None:
+        """A plant's reply was judged."""
+
+    def round_finished(self, record: RoundRecord) -> None:
+        """A round is in the journal."""
+
+
+class Silent:
+    """An observer that does nothing."""
+
+    def round_started(self, number: int, step: Step, plants: int) -> None: ...
+
+    def reply_received(self, plant: str) -> None: ...
+
+    def round_finished(self, record: RoundRecord) -> None: ...
+
+
+@dataclass
+class Coordinator:
+    """Conducts one run over a channel.
+
+    Args:
+        config: the run's settings.
+        channel: to the plants.
+        journal: where rounds are kept.
+        observer: who watches.
+        clock: monotonic seconds.
+    """
+
+    config: RunConfig
+    channel: Channel
+    journal: Journal
+    observer: Observer = field(default_factory=Silent)
+    clock: Callable[[], float] = time.monotonic
+    _plant_of: dict[int, str] = field(default_factory=dict)
+
+    def run(self, state: RunState) -> RunState:
+        """Continue from a state to the end of the plan.
+
+        Raises:
+            RunFailed: rounds were skipped too often in a row.
+            NoCompatiblePlants: the describe round found fewer than two plants that fit.
+        """
+        steps = phases.plan(self.config)
+        if state.step > 0:
+            self._roll_call(state)
+        while state.step < len(steps):
+            outcome = self._round(state, steps[state.step])
+            self.journal.commit(outcome.record, outcome.state)
+            self.observer.round_finished(outcome.record)
+            if isinstance(outcome, Failed):
+                failure = NoCompatiblePlants if outcome.record.number == 1 else RunFailed
+                raise failure(f"round {outcome.record.number} failed: {outcome.record.reason}.")
+            state = outcome.state
+        return state
+
+    def _round(self, state: RunState, step: Step) -> Outcome:
+        if step.action is Action.DESCRIBE:
+            conducted, described = self._describe(state, step)
+            return settle_describe(state, step, self.config, conducted, described)
+        return settle(state, step, self.config, self._conduct(state, step))
+
+    # ---- rounds after the first --------------------------------------------------------------------------------------
+
+    def _conduct(self, state: RunState, step: Step) -> Conducted:
+        started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
+        request = phases.request(step, state, self.config)
+        packet = encode_request(request)
+        nodes = {plant: node for node, plant in self._plant_of.items()}
+        asked = [m for m in state.members if m.plant in nodes]
+        self.observer.round_started(request.round, step, len(asked))
+        self.channel.send(
+            packet, [nodes[m.plant] for m in asked], self.config.rounds.deadline_s, f"{state.run}/{request.round}"
+        )
+        judge = _Judge(self, request, step, state)
+        needed = quorum(len(state.members), self.config.rounds.quorum)
+        reports: dict[str, PlantReport] = {}
+        fold = _OrderedFold([m.plant for m in asked], {m.plant: m.weight for m in asked})
+        for arrival in self._arrivals({nodes[m.plant] for m in asked}, lambda: fold.accepted >= needed):
+            plant = self._plant_of[arrival.node]
+            if plant in reports:
+                continue
+            verdict = judge(arrival, plant)
+            reports[plant] = _report(plant, verdict, arrival, packet.payload_bytes, self.clock() - begin)
+            fold.take(plant, verdict)
+            self.observer.reply_received(plant)
+        waited = self.clock() - begin
+        aggregate = fold.finish()
+        whole = tuple(reports.get(m.plant) or self._missing(m, nodes, waited) for m in state.members)
+        timings = {"wait": waited, "aggregate": self.clock() - begin - waited}
+        return Conducted(aggregate, whole, started, self.clock() - begin, timings)
+
+    def _missing(self, member: Member, nodes: Mapping[str, int], waited: float) -> PlantReport:
+        connected = member.plant in nodes
+        reason = f"late: no reply within {waited:.0f} s" if connected else "absent: not connected"
+        return PlantReport(member.plant, accepted=False, reason=reason)
+
+    def _arrivals(self, pending: set[int], enough: Callable[[], bool]) -> Iterator[Arrival]:
+        """Replies until all are in, the deadline passes, or the grace period after the quorum is over."""
+        rounds, begin, quorate = self.config.rounds, self.clock(), None
+        while pending:
+            now = self.clock()
+            if quorate is None and enough():
+                quorate = now
+            ends = [begin + rounds.deadline_s]
+            if quorate is not None and rounds.grace_s is not None:
+                ends.append(quorate + rounds.grace_s)
+            if now >= min(ends):
+                return
+            for arrival in self.channel.receive(min(1.0, min(ends) - now)):
+                if arrival.node in pending:
+                    pending.discard(arrival.node)
+                    yield arrival
+
+    # ---- the describe round and the roll call after a restart
+    # ---------------------------------------------------------
+
+    def _describe(self, state: RunState, step: Step) -> tuple[Conducted, dict[str, Description]]:
+        started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
+        reports: dict[str, PlantReport] = {}
+        described: dict[str, Description] = {}
+        for node, verdict, report in self._ask_all(state, step):
+            name = report.plant
+            if name in reports:
+                name = f"{report.plant} (node {node})"
+                report = replace(
+                    report, plant=name, accepted=False, reason=f"name: another plant is called {report.plant!r}"
+                )
+            elif isinstance(verdict, Accepted) and verdict.description is not None:
+                described[name], self._plant_of[node] = verdict.description, name
+            reports[name] = report
+        aggregate = RunningMean().result()
+        ordered = tuple(reports[name] for name in sorted(reports))
+        took = self.clock() - begin
+        conducted = Conducted(replace(aggregate, count=len(described)), ordered, started, took, {"wait": took})
+        return conducted, described
+
+    def _ask_all(self, state: RunState, step: Step) -> Iterator[tuple[int, Accepted | Rejected, PlantReport]]:
+        request = replace(phases.request(step, replace(state, model=None), self.config))
+        packet, nodes, begin = encode_request(request), list(self.channel.nodes()), self.clock()
+        expect = Expectation(request.kind, request.run, request.round, max_examples=self.config.rounds.max_examples)
+        self.observer.round_started(request.round, step, len(nodes))
+        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{request.round}")
+        silent = set(nodes)
+        for arrival in self._arrivals(set(nodes), lambda: False):
+            silent.discard(arrival.node)
+            verdict = _judge_packet(arrival, expect, f"node {arrival.node}")
+            yield (
+                arrival.node,
+                verdict,
+                _report(verdict.plant, verdict, arrival, packet.payload_bytes, self.clock() - begin),
+            )
+            self.observer.reply_received(verdict.plant)
+        for node in sorted(silent):
+            late = Rejected(f"node {node}", f"late: no reply within {self.clock() - begin:.0f} s")
+            yield node, late, PlantReport(late.plant, accepted=False, reason=late.reason)
+
+    def _roll_call(self, state: RunState) -> None:
+        """Find out which node is which plant after a restart; a plant whose data changed is left out."""
+        step = phases.plan(self.config)[0]
+        members = {m.plant: m for m in state.members}
+        for node, verdict, _ in self._ask_all(state, step):
+            member = members.get(verdict.plant)
+            if isinstance(verdict, Accepted) and member is not None and verdict.examples == member.examples:
+                self._plant_of[node] = members.pop(verdict.plant).plant
+
+
+def _judge_packet(arrival: Arrival, expect: Expectation, node: str) -> Accepted | Rejected:
+    if arrival.packet is None:
+        return Rejected(expect.plant or node, f"failed: {arrival.failure}")
+    return parse_reply(arrival.packet, expect, node)
+
+
+class _Judge:
+    """What every reply of a round must match, plant by plant."""
+
+    def __init__(self, coordinator: Coordinator, request: Request, step: Step, state: RunState) -> None:
+        model = request.model
+        due = model is not None and model.clusters is not None and phases.wants_statistic(step, coordinator.config)
+        self._examples = {m.plant: m.examples for m in state.members}
+        self._expect = Expectation(
+            kind=request.kind,
+            run=request.run,
+            round=request.round,
+            digest=request.digest,
+            manifest=state.manifest,
+            base=model.weights if model else None,
+            clusters=model.clusters.centroids_KZ.shape if due and model and model.clusters else None,
+            radius=request.radius,
+            max_update_norm=coordinator.config.rounds.max_update_norm,
+            max_examples=coordinator.config.rounds.max_examples,
+        )
+
+    def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
+        return _judge_packet(arrival, replace(self._expect, plant=plant, examples=self._examples[plant]), plant)
+
+
+class _OrderedFold:
+    """Folds replies into the mean in the order of the roster; what comes early waits: sums do not depend on arrival."""
+
+    def __init__(self, order: Sequence[str], weights: Mapping[str, float]) -> None:
+        self._order = list(order)
+        self._weights = weights
+        self._waiting: dict[str, Accepted | Rejected] = {}
+        self._next = 0
+        self._mean = RunningMean()
+        self.accepted = 0
+
+    def take(self, plant: str, verdict: Accepted | Rejected) -> None:
+        self.accepted += isinstance(verdict, Accepted)
+        self._waiting[plant] = verdict
+        while self._next < len(self._order) and self._order[self._next] in self._waiting:
+            self._fold(self._order[self._next])
+            self._next += 1
+
+    def _fold(self, plant: str) -> None:
+        verdict = self._waiting.pop(plant)
+        if isinstance(verdict, Accepted):
+            self._mean.add(verdict, self._weights[plant])
+
+    def finish(self) -> Aggregate:
+        for plant in self._order[self._next :]:
+            if plant in self._waiting:
+                self._fold(plant)
+        return self._mean.result()
+
+
+def _report(plant: str, verdict: Accepted | Rejected, arrival: Arrival, bytes_down: int, seconds: float) -> PlantReport:
+    bytes_up = arrival.packet.payload_bytes if arrival.packet else 0
+    if isinstance(verdict, Rejected):
+        return PlantReport(plant, False, verdict.reason, {}, None, bytes_down, bytes_up, seconds)
+    metrics = dict(verdict.metrics)
+    if verdict.update_norm is not None:
+        metrics["update_norm"] = verdict.update_norm
+    return PlantReport(
+        plant, True, None, metrics, verdict.examples, bytes_down, bytes_up, seconds, dict(verdict.timings)
+    )

@@ -1,0 +1,117 @@
+"""Values to rows and back: what a round leaves behind, and the state with its arrays replaced by digests."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from server.rounds import Member, OptimizerState, PlantReport, RoundRecord, RunState
+from server.store.codec import RECORDS, STATE
+from server.store.models import ModelFiles
+from server.store.tables import JsonObject, RoundRow, RunRow, UpdateRow
+from shared.model import TensorSpec
+from shared.schema import SensorSchema
+
+
+class RunStatus(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as the store lists it.
+
+    Attributes:
+        name: run name.
+        created: ISO 8601, UTC.
+        status: how it stands; `running` also after a kill.
+        config_digest: `RunConfig.digest`.
+        models_dir: absolute folder of its model files.
+        rounds: number of finished rounds.
+        note: free text.
+    """
+
+    name: str
+    created: str
+    status: RunStatus
+    config_digest: str
+    models_dir: Path
+    rounds: int
+    note: str
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """`RunState` with digests where it has arrays; field by field the same otherwise."""
+
+    run: str
+    config_digest: str
+    finished: int
+    step: int
+    skips: int
+    model: str | None
+    optimizer: str | None
+    members: tuple[Member, ...]
+    schema: SensorSchema | None
+    manifest: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, state: RunState, optimizer: str | None) -> StoredState:
+        """The storable form of `state`, whose optimiser moments are kept under the digest `optimizer`."""
+        fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(RunState)}
+        model = None if state.model is None else state.model.digest
+        return cls(**fields | {"model": model, "optimizer": optimizer})
+
+    def load(self, models: ModelFiles) -> RunState:
+        """The state with its arrays.
+
+        Raises:
+            ModelCorrupt: a file is missing or changed.
+        """
+        model = None if self.model is None else models.get(self.model)
+        optimizer = OptimizerState() if self.optimizer is None else models.get_optimizer(self.optimizer)
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return RunState(**fields | {"model": model, "optimizer": optimizer})
+
+
+def round_row(record: RoundRecord, state: StoredState) -> RoundRow:
+    """The rows of one round."""
+    fields = RECORDS.encode(RoundRecord, record)
+    key = {"run": fields["run"], "number": fields["number"]}
+    updates = [UpdateRow(**key, **plant) for plant in fields.pop("plants")]
+    stored: JsonObject = STATE.encode(StoredState, state)
+    return RoundRow(**fields, state=stored, optimizer=state.optimizer, updates=updates)
+
+
+def read_record(row: RoundRow) -> RoundRecord:
+    """The round that `round_row` wrote.
+
+    Raises:
+        StoreUnreadable: a column does not hold what it must.
+    """
+    fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(RoundRecord) if f.name != "plants"}
+    plants = [{f.name: getattr(u, f.name) for f in dataclasses.fields(PlantReport)} for u in row.updates]
+    plants.sort(key=lambda plant: str(plant["plant"]))
+    return RECORDS.decode(RoundRecord, fields | {"plants": plants}, f"round {row.number} of run {row.run!r}")
+
+
+def read_state(row: RoundRow) -> StoredState:
+    """The state after a round.
+
+    Raises:
+        StoreUnreadable: it does not have the shape of a state.
+    """
+    return STATE.decode(StoredState, row.state, f"the state after round {row.number} of run {row.run!r}")
+
+
+def read_info(row: RunRow, rounds: int) -> RunInfo:
+    """A run's entry."""
+    status = RECORDS.decode(RunStatus, row.status, f"run {row.name!r}")
+    return RunInfo(row.name, row.created, status, row.config_digest, Path(row.models_dir), rounds, row.note)

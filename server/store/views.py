@@ -1,0 +1,199 @@
+"""Rounds as JSON values and as table rows; pure functions of records.
+
+Names and reasons come from plants and are hostile: rows go through `plain`, and whoever prints them must not read
+markup in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from server.rounds import ClusterReport, PlantReport, RoundRecord
+from server.store.compare import finite
+
+Row = tuple[str, ...]
+
+LIST_COLUMNS = ("#", "phase", "step", "status", "plants", "holdout", "train", "model", "s")
+PLANT_COLUMNS = ("plant", "counted", "examples", "holdout", "train", "down", "up", "s")
+DETAIL_COLUMNS = ("plant", "metrics", "timings in s")
+CLUSTER_COLUMNS = ("cluster", "mass", "displacement", "active")
+METRIC_COLUMNS = ("plant", "metric", "a", "b", "b - a")
+TENSOR_COLUMNS = ("tensor", "relative", "distance", "cosine")
+_SHORT = 8
+
+
+# ---- JSON ----
+
+
+def list_entry(record: RoundRecord) -> dict[str, Any]:
+    """A round as `rounds list --json` prints it."""
+    return {
+        "run": record.run,
+        "number": record.number,
+        "phase": record.phase.value,
+        "label": record.label,
+        "status": record.status.value,
+        "reason": record.reason,
+        "plants": list(record.accepted),
+        "rejected": [{"plant": p.plant, "reason": p.reason} for p in record.rejected],
+        "metrics": _numbers(record.metrics),
+        "model": record.model,
+        "started": record.started,
+        "seconds": finite(record.seconds),
+        "bytes": record.bytes_total,
+    }
+
+
+def show_entry(record: RoundRecord) -> dict[str, Any]:
+    """A round with all that is known of it, as `rounds show --json` prints it."""
+    return list_entry(record) | {
+        "cohort": [p.plant for p in record.plants],
+        "updates": [_update(p) for p in record.plants],
+        "clusters": None if record.clusters is None else _clusters(record.clusters),
+        "timings": _numbers(record.timings),
+        "config": record.config,
+    }
+
+
+def _update(report: PlantReport) -> dict[str, Any]:
+    return {
+        "plant": report.plant,
+        "accepted": report.accepted,
+        "reason": report.reason,
+        "examples": report.examples,
+        "metrics": _numbers(report.metrics),
+        "timings": _numbers(report.timings),
+        "bytes_down": report.bytes_down,
+        "bytes_up": report.bytes_up,
+        "seconds": finite(report.seconds),
+    }
+
+
+def _clusters(report: ClusterReport) -> dict[str, Any]:
+    return {
+        "mass": [finite(value) for value in report.mass],
+        "displacement": [finite(value) for value in report.displacement],
+        "active": list(report.active),
+        "effective": finite(report.effective),
+    }
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in values.items()}
+
+
+# ---- text ----
+
+
+def plain(text: str) -> str:
+    """Text that cannot steer a terminal: what is not printable becomes a visible escape.
+
+    Example:
+        >>> len(plain(chr(27) + "[2J"))
+        7
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def figure(value: float | None) -> str:
+    """A number in a cell; `-` where there is none.
+
+    Example:
+        >>> figure(0.0123456), figure(float("nan"))
+        ('0.01235', '-')
+    """
+    known = finite(value)
+    return "-" if known is None else f"{known:.4g}"
+
+
+def size(count: int) -> str:
+    """Bytes in a cell.
+
+    Example:
+        >>> size(900), size(879_616)
+        ('900 B', '859 KiB')
+    """
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 1024:.0f} KiB" if count < 10 * 1024**2 else f"{count / 1024**2:.0f} MiB"
+
+
+def _pairs(values: Mapping[str, float]) -> str:
+    return plain(", ".join(f"{name} {figure(value)}" for name, value in values.items())) or "-"
+
+
+def list_rows(records: Iterable[RoundRecord]) -> list[Row]:
+    """The rows of `rounds list`, under `LIST_COLUMNS`."""
+    return [_list_row(record) for record in records]
+
+
+def _list_row(r: RoundRecord) -> Row:
+    counted = f"{len(r.accepted)}/{len(r.plants)}"
+    losses = (figure(r.metrics.get("holdout_loss")), figure(r.metrics.get("train_loss")))
+    model = "-" if r.model is None else r.model[:_SHORT]
+    return (str(r.number), r.phase.value, plain(r.label), r.status.value, counted, *losses, model, f"{r.seconds:.1f}")
+
+
+def plant_rows(record: RoundRecord) -> list[Row]:
+    """One row a plant, under `PLANT_COLUMNS`."""
+    return [_plant_row(plant) for plant in record.plants]
+
+
+def _plant_row(p: PlantReport) -> Row:
+    counted, examples = "yes" if p.accepted else "no", "-" if p.examples is None else str(p.examples)
+    losses = (figure(p.metrics.get("holdout_loss")), figure(p.metrics.get("train_loss")))
+    return (plain(p.plant), counted, examples, *losses, size(p.bytes_down), size(p.bytes_up), f"{p.seconds:.2f}")
+
+
+def detail_rows(record: RoundRecord) -> list[Row]:
+    """All metrics and timings of each plant, under `DETAIL_COLUMNS`."""
+    return [(plain(p.plant), _pairs(p.metrics), _pairs(p.timings)) for p in record.plants if p.metrics or p.timings]
+
+
+def cluster_rows(report: ClusterReport) -> list[Row]:
+    """One row a cluster, under `CLUSTER_COLUMNS`."""
+    parts = zip(report.mass, report.displacement, report.active, strict=True)
+    return [(str(k), figure(m), figure(d), "yes" if active else "no") for k, (m, d, active) in enumerate(parts)]
+
+
+def heading(record: RoundRecord) -> list[str]:
+    """The lines above the tables of `rounds show`."""
+    title = f"Round {record.number} of run {record.run}: {record.phase.value}, {record.label}, {record.status.value}"
+    lines = [title if record.reason is None else f"{title}: {record.reason}"]
+    lines.append(
+        f"started {record.started}, {record.seconds:.1f} s ({_pairs(record.timings)}), {size(record.bytes_total)}"
+    )
+    lines.append(f"model {record.model or '-'}, config {record.config}")
+    if record.metrics:
+        lines.append(f"over all plants: {_pairs(record.metrics)}")
+    return [plain(line) for line in lines]
+
+
+def rejections(record: RoundRecord) -> list[str]:
+    """One line for each plant that did not count."""
+    return [plain(f"{p.plant} did not count: {p.reason or 'no reason given'}") for p in record.rejected]
+
+
+def metric_rows(comparison: Mapping[str, Any]) -> list[Row]:
+    """The metrics of `compare_rounds`, all plants first, under `METRIC_COLUMNS`."""
+    groups = [("all", comparison["metrics"]), *comparison["plants"].items()]
+    return [
+        (plain(plant), plain(name), figure(m["a"]), figure(m["b"]), figure(m["difference"]))
+        for plant, metrics in groups
+        for name, m in metrics.items()
+    ]
+
+
+def tensor_rows(comparison: Mapping[str, Any], shown: int) -> list[Row]:
+    """The tensors of `compare_models` that moved most, under `TENSOR_COLUMNS`; the first row is all of them."""
+    tensors: Sequence[Mapping[str, Any]] = [{"name": "all", **comparison["weights"]}, *comparison["tensors"][:shown]]
+    return [
+        (
+            plain(t["name"]),
+            figure(t["relative"]),
+            figure(t["distance"]),
+            "-" if t["cosine"] is None else f"{t['cosine']:.6f}",
+        )
+        for t in tensors
+    ]

@@ -1,0 +1,203 @@
+"""`step(state, replies) -> Committed | Skipped | Failed`: the round state machine, pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from server import centroids, phases
+from server.aggregate import Aggregate, adam_step, site_weights
+from server.phases import Action, Step
+from server.rounds import (
+    ClusterReport,
+    Committed,
+    Failed,
+    OptimizerState,
+    Outcome,
+    PlantReport,
+    RoundRecord,
+    RunState,
+    Skipped,
+    Status,
+)
+from shared.clustering import Statistic, cloud_radius, displacement, effective_count, update
+from shared.config import RunConfig
+from shared.model import Clusters, GlobalModel, initial_weights
+from shared.schema import SensorSchema, difference
+from shared.wire.gate import Description
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """What came back in a round.
+
+    Attributes:
+        aggregate: of the accepted replies.
+        reports: one a plant asked, sorted by name.
+        started: ISO 8601.
+        seconds, timings: durations.
+    """
+
+    aggregate: Aggregate
+    reports: tuple[PlantReport, ...]
+    started: str
+    seconds: float
+    timings: Mapping[str, float]
+
+
+def quorum(members: int, share: float) -> int:
+    """How many accepted replies a round needs.
+
+    Example:
+        >>> quorum(5, 0.5), quorum(2, 0.5), quorum(27, 1.0)
+        (3, 1, 27)
+    """
+    return max(1, math.ceil(share * members))
+
+
+def settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted) -> Outcome:
+    """The outcome of a round after the describe round."""
+    needed = quorum(len(state.members), config.rounds.quorum)
+    if conducted.aggregate.count < needed:
+        return _short(state, step, config, conducted, needed)
+    model, optimizer = _advance(state, step, config, conducted.aggregate)
+    report = _cluster_report(state.model, model, conducted.aggregate.statistic)
+    after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
+    return Committed(after, record(after, step, Status.COMMITTED, None, conducted, report))
+
+
+def _short(state: RunState, step: Step, config: RunConfig, conducted: Conducted, needed: int) -> Skipped | Failed:
+    reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
+    after = replace(state, finished=state.finished + 1, skips=state.skips + 1)
+    if after.skips >= config.rounds.max_skips:
+        reason += f"; skipped {after.skips} times in a row"
+        return Failed(after, record(after, step, Status.FAILED, reason, conducted))
+    return Skipped(after, record(after, step, Status.SKIPPED, reason, conducted))
+
+
+def record(
+    state: RunState,
+    step: Step,
+    status: Status,
+    reason: str | None,
+    conducted: Conducted,
+    clusters: ClusterReport | None = None,
+) -> RoundRecord:
+    """The record of the round that led to `state`."""
+    return RoundRecord(
+        run=state.run,
+        number=state.finished,
+        phase=step.phase,
+        label=step.label,
+        status=status,
+        reason=reason,
+        started=conducted.started,
+        seconds=conducted.seconds,
+        plants=conducted.reports,
+        metrics=conducted.aggregate.metrics,
+        clusters=clusters,
+        model=None if state.model is None else state.model.digest,
+        config=state.config_digest,
+        timings=conducted.timings,
+    )
+
+
+def _advance(
+    state: RunState, step: Step, config: RunConfig, aggregate: Aggregate
+) -> tuple[GlobalModel | None, OptimizerState]:
+    model, optimizer = state.model, state.optimizer
+    if model is None:
+        return None, optimizer
+    clusters = _move_clusters(state, step, config, aggregate.statistic) if aggregate.statistic else model.clusters
+    if aggregate.weights is None:
+        return GlobalModel(model.weights, clusters), optimizer
+    weights = aggregate.weights
+    if config.rounds.server_optimizer == "adam":
+        weights, optimizer = adam_step(model.weights, weights, optimizer, config.rounds.server_learning_rate)
+    return GlobalModel(weights, clusters), optimizer
+
+
+def _move_clusters(state: RunState, step: Step, config: RunConfig, total: Statistic) -> Clusters | None:
+    """UPD for this step (docs/algorithm.md, phases 2 and 3)."""
+    c, box = config.recipe.clustering, phases.latent_box(config)
+    rng = np.random.default_rng([config.seed, state.step])
+    before = phases.clusters_to_send(step, state.model, config) if state.model else None
+    if before is None:
+        return None
+    radius = phases.clip_radius(step, before, config)
+    kappa = c.kappa if step.action in (Action.TRAIN, Action.REFRESH) else 0.0
+    if step.action is Action.RADIUS:
+        spread = math.sqrt(total.spread / max(float(total.counts_K.sum()), 1e-12))
+        centre_Z = before.centroids_KZ[0].astype(np.float64)
+        return centroids.overseed(centre_Z, max(spread, 1e-6), c.oversampling * c.clusters, rng, box)
+    after = update(before, total, radius, kappa=kappa, floor=c.n_min, box=box)
+    if step.action is not Action.CENTRE:
+        after = replace(after, radius=cloud_radius(after, total))
+    if step.action is Action.SEED and step.last:
+        return centroids.merge(after, total.counts_K, c.clusters, rng, c.n_min, box)
+    if step.action is Action.SEED:
+        return centroids.replace_dead(after, total.counts_K, c.n_min, rng, box)
+    return after
+
+
+def _cluster_report(
+    before: GlobalModel | None, after: GlobalModel | None, total: Statistic | None
+) -> ClusterReport | None:
+    if after is None or after.clusters is None or total is None:
+        return None
+    old, new = before.clusters if before else None, after.clusters
+    moved = displacement(old, new) if old is not None and old.count == new.count else np.zeros(new.count)
+    return ClusterReport(
+        mass=tuple(float(f) for f in new.frequency_K),
+        displacement=tuple(moved.tolist()),
+        active=tuple(bool(a) for a in new.active_K),
+        effective=effective_count(new.frequency_K),
+    )
+
+
+# ---- the describe round ----------------------------------------------------------------------------------------------
+
+
+def settle_describe(
+    state: RunState, step: Step, config: RunConfig, conducted: Conducted, described: Mapping[str, Description]
+) -> Committed | Failed:
+    """Found the federation: the schema and detector that most plants share; the others are refused with the difference."""
+    schema, refused = _agree(described)
+    fitting = {plant: d for plant, d in described.items() if plant not in refused}
+    reports = tuple(
+        replace(r, accepted=False, reason=refused[r.plant]) if r.accepted and r.plant in refused else r
+        for r in conducted.reports
+    )
+    conducted = replace(conducted, reports=reports)
+    after = replace(state, finished=state.finished + 1)
+    if schema is None or len(fitting) < 2:
+        reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs 2"
+        return Failed(after, record(after, step, Status.FAILED, reason, conducted))
+    manifest = next(iter(fitting.values())).manifest
+    members = site_weights(
+        {plant: d.examples for plant, d in fitting.items()}, config.rounds.weighting, config.rounds.weight_cap
+    )
+    model = GlobalModel(initial_weights(manifest, config.seed))
+    after = replace(after, step=state.step + 1, model=model, members=members, schema=schema, manifest=manifest)
+    return Committed(after, record(after, step, Status.COMMITTED, None, conducted))
+
+
+def _agree(described: Mapping[str, Description]) -> tuple[SensorSchema | None, dict[str, str]]:
+    """The schema that most plants have (ties: the first by name), and why each of the others is refused."""
+    if not described:
+        return None, {}
+    ordered = sorted(described.items())
+    votes = Counter((d.schema.fingerprint, d.manifest) for _, d in ordered)
+    winner = votes.most_common(1)[0][0]
+    schema = next(d.schema for _, d in ordered if (d.schema.fingerprint, d.manifest) == winner)
+    refused = {}
+    for plant, d in ordered:
+        if d.schema.fingerprint != schema.fingerprint:
+            refused[plant] = f"schema: CP-203 SchemaMismatch: plant {plant!r} {difference(schema, d.schema)}"
+        elif d.manifest != winner[1]:
+            refused[plant] = f"detector: plant {plant!r} builds another network from the same recipe; update Crossplant"
+    return schema, refused

@@ -1,0 +1,154 @@
+"""A bundle: everything a site needs to score and alarm, as one folder with one digest.
+
+    SITE.bundle/
+        bundle.json          what it is: site, run, round, model digest, and the SHA-256 of every other file
+        model.safetensors    weights and centroids, the global model of the round
+        recipe.json          detector and window
+        schema.json          the columns, in order
+        scaler.json          the site's own scaling
+        score.json           how error and entropy become one score
+        threshold.json       value, rule and provenance
+
+A model and its threshold are one artefact: a bundle whose files do not match their digests is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.config import Recipe
+from shared.errors import BundleInvalid, ModelCorrupt
+from shared.model import GlobalModel, parse_model
+from shared.preprocess import Scaler
+from shared.schema import SensorSchema
+from shared.scoring import ScoreScale
+from shared.thresholds import Threshold
+
+FORMAT = 1
+_MODEL = "model.safetensors"
+_INDEX = "bundle.json"
+
+
+class Provenance(BaseModel):
+    """Where a bundle came from.
+
+    Attributes:
+        site: whose it is.
+        run, round: the federated round that its model came out of.
+        model: digest of the global model.
+        holdout_loss: mean reconstruction error on the site's held-out normal data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: str
+    run: str
+    round: int
+    model: str
+    holdout_loss: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The parts of a bundle, parsed."""
+
+    provenance: Provenance
+    model: GlobalModel
+    recipe: Recipe
+    schema: SensorSchema
+    scaler: Scaler
+    score: ScoreScale
+    threshold: Threshold
+
+
+def publish(bundle: Bundle, folder: Path) -> None:
+    """Write a bundle, all or nothing: readers see the old folder or the new one.
+
+    The files are written and synced beside the target, then renamed; an older bundle of the same name is replaced.
+    """
+    files = {
+        _MODEL: bundle.model.file_bytes,
+        "recipe.json": bundle.recipe.model_dump_json(indent=1).encode(),
+        "schema.json": bundle.schema.model_dump_json(indent=1).encode(),
+        "scaler.json": bundle.scaler.model_dump_json(indent=1).encode(),
+        "score.json": bundle.score.model_dump_json(indent=1).encode(),
+        "threshold.json": bundle.threshold.model_dump_json(indent=1).encode(),
+    }
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    index = {"format": FORMAT, "provenance": bundle.provenance.model_dump(), "digests": digests}
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, data in {**files, _INDEX: json.dumps(index, indent=1).encode()}.items():
+        _write_synced(fresh / name, data)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check every digest.
+
+    Raises:
+        BundleInvalid: a file is missing, changed or malformed; the cause names it.
+    """
+    index = _read_index(folder)
+    data = {name: _checked(folder, name, digest) for name, digest in index["digests"].items()}
+    try:
+        return Bundle(
+            provenance=Provenance.model_validate(index["provenance"]),
+            model=parse_model(data[_MODEL], str(folder / _MODEL)),
+            recipe=_parse(Recipe, data, "recipe.json"),
+            schema=_parse(SensorSchema, data, "schema.json"),
+            scaler=_parse(Scaler, data, "scaler.json"),
+            score=_parse(ScoreScale, data, "score.json"),
+            threshold=_parse(Threshold, data, "threshold.json"),
+        )
+    except (KeyError, ValidationError, ModelCorrupt) as error:
+        raise BundleInvalid(f"{folder}: {error}") from error
+
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def _parse(kind: type[Parsed], data: dict[str, bytes], name: str) -> Parsed:
+    return kind.model_validate_json(data[name])
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        if index["format"] != FORMAT or not isinstance(index["digests"], dict):
+            raise ValueError("another format")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleInvalid(f"{folder} holds no readable {_INDEX}: {error}.") from error
+    return dict(index)
+
+
+def _checked(folder: Path, name: str, digest: str) -> bytes:
+    if name != Path(name).name:
+        raise BundleInvalid(f"{folder}: {name!r} is no file name.")
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleInvalid(f"{folder}: {name} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BundleInvalid(f"{folder}: {name} was changed after publishing.")
+    return data

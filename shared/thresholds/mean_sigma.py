@@ -1,0 +1,17 @@
+"""The paper's rule: mean plus so many standard deviations."""
+
+from __future__ import annotations
+
+from shared.config import ThresholdConfig
+from shared.scoring import Float64Array
+from shared.thresholds.base import Cut, register
+
+
+@register("mean-sigma")
+def mean_sigma(scores_N: Float64Array, config: ThresholdConfig) -> Cut:
+    """`tau = mu + k sd` (Khan 2026, doi 10.55529/jaimlnn.61.31.41, with k = 3), sd over n.
+
+    It promises no false alarm rate: about 1.8 % of normal windows were alarmed with k = 3, whatever was asked for
+    (measured: notes/privacy.md, section 7.1).
+    """
+    return Cut(value=float(scores_N.mean() + config.sigmas * scores_N.std()))

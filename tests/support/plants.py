@@ -1,0 +1,77 @@
+"""Plants and channels for tests: the real agent, the real coordinator, no Flower and no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from client.agent.service import PlantAgent
+from server.coordinator import Arrival, Coordinator
+from server.rounds import RoundRecord, RunState
+from shared.config import RunConfig, build
+from shared.series import SiteData
+from shared.wire.envelope import Packet
+
+Tamper = Callable[[str, Packet], Packet | None]
+
+
+@dataclass
+class Loopback:
+    """A channel that calls agents directly. `tamper(plant, reply)` may change a reply, or lose it by returning None."""
+
+    agents: Sequence[PlantAgent]
+    tamper: Tamper = lambda plant, reply: reply
+    sent: list[Packet] = field(default_factory=list)
+    received: list[Packet] = field(default_factory=list)
+    _waiting: list[Arrival] = field(default_factory=list)
+
+    def nodes(self) -> Sequence[int]:
+        return list(range(len(self.agents)))
+
+    def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        self.sent.append(packet)
+        self._waiting = []
+        for node in nodes:
+            agent = self.agents[node]
+            reply = self.tamper(agent.name, agent.handle(packet))
+            if reply is not None:
+                self.received.append(reply)
+                self._waiting.append(Arrival(node, reply))
+
+    def receive(self, wait_s: float) -> Sequence[Arrival]:
+        arrivals, self._waiting = self._waiting, []
+        return arrivals
+
+
+@dataclass
+class Memory:
+    """A journal in memory."""
+
+    records: list[RoundRecord] = field(default_factory=list)
+    states: list[RunState] = field(default_factory=list)
+
+    def commit(self, record: RoundRecord, state: RunState) -> None:
+        self.records.append(record)
+        self.states.append(state)
+
+
+def settings(**groups: object) -> RunConfig:
+    """A small, quick configuration; keyword groups overlay it."""
+    small = {
+        "rounds": {"pretrain": 1, "joint": 2, "deadline_s": 60.0},
+        "recipe": {
+            "detector": {"window": 8, "hidden": 8, "latent": 4},
+            "training": {"stride": 4, "batch_size": 64},
+            "clustering": {"clusters": 3, "unit": 20},
+        },
+    }
+    return build({"small": small, "test": dict(groups)})[0]
+
+
+def federate(
+    sites: Sequence[SiteData], config: RunConfig, tamper: Tamper = lambda plant, reply: reply
+) -> tuple[RunState, Memory, Loopback]:
+    """A whole run over the loopback."""
+    channel, journal = Loopback([PlantAgent(site) for site in sites], tamper), Memory()
+    state = Coordinator(config, channel, journal).run(RunState("test", config.digest))
+    return state, journal, channel
