@@ -87,6 +87,7 @@ def export_model(
         f"  {weights}",
         f"  {weights.with_name(CARD)}",
         "Load it with:",
+        "  from pathlib import Path",
         "  from shared.model import read_model",
         f"  model = read_model(Path({str(weights)!r}), {card['digest']!r})",
     ]
@@ -134,7 +135,8 @@ def _print_list(run: str, records: Sequence[RoundRecord]) -> None:
     if not records:
         return _print_lines([f"Run {run} has no rounds yet."])
     _print_lines([f"Run {run}, {len(records)} rounds"])
-    return _print_table(views.LIST_COLUMNS, views.list_rows(records), left=4)
+    _print_table(views.LIST_COLUMNS, views.list_rows(records), left=4)
+    return _print_lines(views.interruptions(records))
 
 
 def _print_round(record: RoundRecord) -> None:

@@ -42,3 +42,9 @@ def _agent(plants: Path, number: int, device: str) -> PlantAgent:
     if number >= len(folders):
         raise DataNotFound(f"{plants} holds {len(folders)} plants, number {number} was asked for.")
     return PlantAgent(read_site(folders[number]), plants.parent / "bundles", resolve_device(device), stop)
+
+
+def forget() -> None:
+    """Drop every agent of this process, with the data it holds."""
+    with _lock:
+        _agent.cache_clear()

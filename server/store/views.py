@@ -135,6 +135,12 @@ def _list_row(r: RoundRecord) -> Row:
     return (str(r.number), r.phase.value, plain(r.label), r.status.value, counted, *losses, model, f"{r.seconds:.1f}")
 
 
+def interruptions(records: Iterable[RoundRecord]) -> list[str]:
+    """One line for each round that did not commit, with its reason."""
+    odd = (record for record in records if record.reason is not None)
+    return [plain(f"Round {r.number} {r.status.value}: {r.reason}") for r in odd]
+
+
 def plant_rows(record: RoundRecord) -> list[Row]:
     """One row a plant, under `PLANT_COLUMNS`."""
     return [_plant_row(plant) for plant in record.plants]
@@ -164,7 +170,7 @@ def heading(record: RoundRecord) -> list[str]:
     lines.append(
         f"started {record.started}, {record.seconds:.1f} s ({_pairs(record.timings)}), {size(record.bytes_total)}"
     )
-    lines.append(f"model {record.model or '-'}, config {record.config}")
+    lines += [f"model {record.model or '-'}", f"config {record.config}"]
     if record.metrics:
         lines.append(f"over all plants: {_pairs(record.metrics)}")
     return [plain(line) for line in lines]

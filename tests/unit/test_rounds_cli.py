@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from server.cli import rounds_app
-from server.rounds import PlantReport
+from server.rounds import PlantReport, Status
 from server.store.compare import compare_models
 from server.store.models import ModelFiles
 from server.store.store import RoundStore
@@ -81,6 +81,14 @@ def test_list_fits_eighty_columns(store: str) -> None:
     assert "train 100/100" in text
     assert model(4).digest[:8] in text
     assert text.splitlines()[1].split() == ["#", "phase", "step", "status", "plants", "holdout", "train", "model", "s"]
+
+
+def test_list_says_why_a_round_was_skipped(store: str) -> None:
+    after = dataclasses.replace(state("a", 4), model=model(3))
+    skipped = dataclasses.replace(record(after), status=Status.SKIPPED, reason="1 of 3 plants counted, the quorum is 2")
+    RoundStore.open(store).commit(skipped, after)
+    assert "Round 4 skipped: 1 of 3 plants counted, the quorum is 2" in call("list", "--store", store)
+    assert call_json("list", "--store", store)["rounds"][3]["status"] == "skipped"
 
 
 def test_the_newest_run_is_meant_unless_another_is_named(store: str) -> None:

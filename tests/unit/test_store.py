@@ -208,14 +208,14 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 def test_a_store_on_a_medium_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path)
     before = _snapshot(tmp_path)
-    monkeypatch.setattr(database.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert len(RoundStore.open(str(tmp_path)).rounds("a")) == 3
     with pytest.raises(StoreUnreadable, match="readonly"):
         RoundStore.open(str(tmp_path)).finish_run("a", "failed")
     assert _snapshot(tmp_path) == before
     monkeypatch.undo()
     with store._session():  # a log is there while somebody has it open
-        monkeypatch.setattr(database.os, "access", lambda path, mode: False)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
         assert len(RoundStore.open(str(tmp_path)).rounds("a")) == 3
 
 

@@ -1,0 +1,116 @@
+"""What each site's bundle finds in the site's labelled test data. Labels are read here, after training, and nowhere before."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.agent.local import plant_folders
+from client.ingest.folder import read_site
+from client.training.calibrate import window_entropy
+from client.training.infer import score_all
+from client.training.tensors import TensorWindows
+from client.training.workspace import Part
+from shared.bundle import Bundle, read_bundle
+from shared.detectors import build
+from shared.metrics.summary import Evaluation, evaluate
+from shared.preprocess import fill_gaps
+from shared.scoring import scores_over_time
+from shared.series import SiteData
+from shared.windows import window_starts
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """One site's outcome.
+
+    Attributes:
+        site, group: name and subsystem.
+        train_rows, test_rows: rows of data.
+        bundle: what the site scores with.
+        scores_T: float32 (S,), NaN where no full window ends; empty without test data.
+        labels_T: bool (S,), None without labels.
+        starts: rows at which test recordings begin.
+        evaluation: None without labelled test data.
+        period_s: seconds a row.
+    """
+
+    site: str
+    group: str
+    train_rows: int
+    test_rows: int
+    bundle: Bundle
+    scores_T: NDArray[np.floating[Any]]
+    labels_T: NDArray[np.bool_] | None
+    starts: tuple[int, ...]
+    evaluation: Evaluation | None
+    period_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, without the series, as plain JSON values."""
+        threshold = self.bundle.threshold
+        head = {"site": self.site, "group": self.group, "train_rows": self.train_rows, "test_rows": self.test_rows}
+        metrics = self.evaluation.to_dict() if self.evaluation else None
+        return {**head, "threshold": threshold.model_dump(), "metrics": metrics}
+
+
+def evaluate_sites(plants: Path, bundles: Path, device: torch.device, workers: int) -> tuple[SiteResult, ...]:
+    """Score every site's test data with the site's own bundle, a few sites at a time."""
+
+    def one(folder: Path) -> SiteResult:
+        return evaluate_site(read_site(folder), read_bundle(bundles / f"{folder.name}.bundle"), device)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return tuple(pool.map(one, plant_folders(plants)))
+
+
+def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteResult:
+    """Score one site's test rows and compare them with its labels."""
+    scores_T = score_rows(site, bundle, device)
+    evaluation = None
+    if site.labels_T is not None and len(scores_T):
+        labels_T = np.asarray(site.labels_T)
+        threshold, period_s = bundle.threshold.value, site.schema.period_s
+        evaluation = evaluate(scores_T, labels_T, threshold, period_s, site.test_starts)
+    return SiteResult(
+        site=site.name,
+        group=site.group,
+        train_rows=len(site.train_TD),
+        test_rows=len(site.test_TD),
+        bundle=bundle,
+        scores_T=scores_T,
+        labels_T=None if site.labels_T is None else np.asarray(site.labels_T),
+        starts=site.test_starts,
+        evaluation=evaluation,
+        period_s=site.schema.period_s,
+    )
+
+
+def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[np.floating[Any]]:
+    """The score of every test row: that of the window that ends there, float (S,), NaN where none does."""
+    if len(site.test_TD) == 0:
+        return np.empty(0, np.float64)
+    rows_TD, _ = fill_gaps(np.asarray(site.test_TD, np.float32), site.test_starts)
+    window = bundle.recipe.detector.window
+    starts_N = window_starts(len(rows_TD), window, 1, site.test_starts)
+    detector = build(bundle.recipe.detector, site.schema.dim).to(device)
+    detector.load_weights(bundle.model.weights)
+    scores = score_all(detector, TensorWindows(Part(bundle.scaler.live(rows_TD), starts_N), window, device))
+    combined_N = bundle.score.combine(scores.error_N, window_entropy(scores, bundle.model.clusters))
+    return scores_over_time(combined_N, starts_N, window, len(rows_TD), recordings=site.test_starts)
+
+
+def result_rows(results: tuple[SiteResult, ...]) -> list[dict[str, Any]]:
+    """One plain dictionary a site."""
+    return [result.to_dict() for result in results]
+
+
+def evaluations(results: tuple[SiteResult, ...]) -> list[Evaluation]:
+    """The evaluations of the sites that have one."""
+    return [result.evaluation for result in results if result.evaluation is not None]

@@ -1,0 +1,118 @@
+"""The run folder: where a simulation keeps its plants, its store, its bundles and its report."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from client.ingest.folder import write_site
+from shared.errors import NothingToResume, RunDirectoryInUse
+from shared.series import Repair, SiteData
+
+_INDEX = "run.json"
+
+
+class RunIndex(BaseModel):
+    """What `run.json` says.
+
+    Attributes:
+        run: name of the run in the store.
+        store: folder or database URL of the round store; `.` means the run folder itself.
+        origin: where each setting came from.
+        notes: repairs and omissions, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    store: str
+    origin: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    root: Path
+
+    @property
+    def plants(self) -> Path:
+        """One folder a plant."""
+        return self.root / "plants"
+
+    @property
+    def bundles(self) -> Path:
+        """One bundle a site, written by the agents."""
+        return self.root / "bundles"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.root / "report.html"
+
+    @property
+    def results(self) -> Path:
+        """Figures a site, as JSON."""
+        return self.root / "results.json"
+
+    def store_location(self, index: RunIndex) -> str:
+        """Where this run's round store is."""
+        return str(self.root) if index.store == "." else index.store
+
+    def check_free(self) -> None:
+        """Refuse a folder that already holds something.
+
+        Raises:
+            RunDirectoryInUse: it does.
+        """
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise RunDirectoryInUse(f"{self.root} is not empty.")
+        parent = next(p for p in [self.root, *self.root.parents] if p.exists())
+        if not os.access(parent, os.W_OK):
+            raise RunDirectoryInUse(f"{self.root} cannot be written: no permission on {parent}.", "Choose another --out.")
+
+    def create(self, index: RunIndex, sites: Sequence[SiteData]) -> None:
+        """Write the plants, then the index: a folder with an index is complete."""
+        self.plants.mkdir(parents=True, exist_ok=True)
+        for site in sites:
+            write_site(self.plants / site.name, site)
+        write_atomically(self.root / _INDEX, index.model_dump_json(indent=1))
+
+    def read_index(self) -> RunIndex:
+        """Read what `create` wrote.
+
+        Raises:
+            NothingToResume: there is none.
+        """
+        try:
+            return RunIndex.model_validate_json((self.root / _INDEX).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise NothingToResume(f"{self.root} holds no run ({_INDEX} cannot be read).") from error
+        except (ValidationError, ValueError) as error:
+            raise NothingToResume(f"{self.root / _INDEX} is damaged.", "Start the run anew.") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that readers see the old content or the new one."""
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically; NaN is refused, so that any reader can parse it."""
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False))
+
+
+def note_lines(notes: Sequence[Repair]) -> tuple[str, ...]:
+    """Repairs as text."""
+    return tuple(str(note) for note in notes)

@@ -1,0 +1,104 @@
+"""A whole simulated run: gather sites, open a store, carry the rounds, measure, report. Interrupted or killed, it can be resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from client.agent.local import plant_folders
+from client.training.tensors import resolve_device
+from server.coordinator import Observer
+from server.phases import plan
+from server.store.store import RoundStore
+from shared.config import RunConfig
+from shared.metrics.summary import macro
+from simulations.engines import Job, carry
+from simulations.evaluate import SiteResult, evaluate_sites, evaluations, result_rows
+from simulations.gather import gather
+from simulations.rundir import RunFolder, RunIndex, note_lines, write_json
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run leaves in hand.
+
+    Attributes:
+        run: its name in the store.
+        config: its settings.
+        results: one a site.
+        seconds: training and evaluation, this time.
+    """
+
+    run: str
+    config: RunConfig
+    results: tuple[SiteResult, ...]
+    seconds: float
+
+
+def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store: str = ".") -> RunIndex:
+    """Prepare a run: data first, so that nothing is written when there is something wrong with it.
+
+    Raises:
+        CrossplantError: the folder is in use, or the data cannot be used.
+    """
+    folder.check_free()
+    gathered = gather(config)
+    run = f"{config.data.dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    index = RunIndex(run=run, store=store, origin=dict(origin), notes=note_lines(gathered.notes))
+    folder.create(index, gathered.sites)
+    models = None if store == "." else folder.root / "models"
+    with RoundStore.create(folder.store_location(index), models) as opened:
+        opened.start_run(run, config)
+    return index
+
+
+def proceed(folder: RunFolder, observer: Observer, engine: str | None = None) -> Finished:
+    """Carry a prepared run to its end, measure it and write the results.
+
+    Raises:
+        CrossplantError: the run failed, or the folder holds none.
+        KeyboardInterrupt: the user ended it; the run is marked and can be resumed.
+    """
+    started = time.monotonic()
+    index = folder.read_index()
+    location = folder.store_location(index)
+    with RoundStore.open(location) as store:
+        config = store.config(index.run)
+    chosen = config.engine if engine is None else config.engine.model_copy(update={"name": engine})
+    plants = folder.plants.resolve()
+    job = Job(location, index.run, plants, len(plant_folders(plants)), chosen)
+    try:
+        carry(job, observer)
+    except KeyboardInterrupt:
+        _mark(location, index.run, "interrupted")
+        raise
+    results = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
+    _write_results(folder, index.run, config, results)
+    return Finished(index.run, config, results, time.monotonic() - started)
+
+
+def _mark(location: str, run: str, status: str) -> None:
+    with RoundStore.open(location) as store:
+        store.finish_run(run, status)
+
+
+def _write_results(folder: RunFolder, run: str, config: RunConfig, results: tuple[SiteResult, ...]) -> None:
+    means = {name: _json_number(value) for name, value in macro(evaluations(results)).items()}
+    content: dict[str, Any] = {"run": run, "config": config.digest, "macro": means, "sites": result_rows(results)}
+    write_json(folder.results, content)
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def rounds_left(folder: RunFolder) -> tuple[int, int]:
+    """How many steps a run has done, and how many its plan has."""
+    index = folder.read_index()
+    with RoundStore.open(folder.store_location(index)) as store:
+        state, config = store.latest_state(index.run), store.config(index.run)
+    return (state.step if state else 0), len(plan(config))
