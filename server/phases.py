@@ -86,7 +86,7 @@ def refresh_follows(index: int, joint: int, clustering: ClusteringConfig) -> boo
 def alpha(step: Step, config: RunConfig) -> float:
     """Weight of the clustering loss, annealed in epochs.
 
-    alpha(t) = alpha_max (1 - exp(-beta t)), with t from 0 at the first joint round. Counted from the start of training, as
+    alpha(t) = alpha_max (1 - exp(-beta t)), t from 0 at the first joint round. Counted from the start of training, as
     the paper has it, alpha jumps to 0.39 when the warm-up of 30 epochs ends.
     """
     if step.phase is not Phase.JOINT:
@@ -107,7 +107,7 @@ def clusters_to_send(step: Step, model: GlobalModel, config: RunConfig) -> Clust
 def clip_radius(step: Step, clusters: Clusters | None, config: RunConfig) -> float:
     """Clipping radius rho of a step's statistic.
 
-    `public`: 2 R, which no two latents exceed, so that nothing is clipped and the update is Lloyd's; `cloud`: what noise
+    `public`: 2 R, which no two latents exceed, so that nothing is clipped and the update is Lloyd's. `cloud`: what noise
     needs, R while nothing is known and then the measured radius of the latent cloud.
     """
     if clusters is None:

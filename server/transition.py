@@ -165,7 +165,7 @@ def _cluster_report(
 def settle_describe(
     state: RunState, step: Step, config: RunConfig, conducted: Conducted, described: Mapping[str, Description]
 ) -> Committed | Failed:
-    """Found the federation: the schema and detector that most plants share; the others are refused with the difference."""
+    """Found the federation on the schema and detector that most plants share; refuse the others with the difference."""
     schema, refused = _agree(described)
     fitting = {plant: d for plant, d in described.items() if plant not in refused}
     reports = tuple(

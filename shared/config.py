@@ -19,7 +19,7 @@ from shared.errors import InvalidConfig
 from shared.preprocess import Scaling
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -53,11 +53,11 @@ class TrainingConfig(_Group):
 
     stride: Positive = 1
     local_epochs: Positive = 1
-    batch_size: Annotated[int, Field(ge=0)] = 128  # 0: the whole local set
+    batch_size: Annotated[int, Field(ge=0, le=10**9)] = 128  # 0: the whole local set
     learning_rate: PositiveFloat = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     holdout: Fraction = 0.2
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # the run's, unless it is set
 
 
 class ClusteringConfig(_Group):
@@ -83,6 +83,7 @@ class ScoringConfig(_Group):
     """How a window becomes a number."""
 
     entropy_weight: Annotated[float, Field(ge=0)] = 0.1
+    tail: Positive | None = None  # newest rows of a window whose error counts; None: all of them
     standardise: bool = True  # both parts to robust units of the held-out normal data before they are added
 
 
@@ -199,6 +200,11 @@ def build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
     for source, layer in layers.items():
         _overlay(merged, layer)
         origin |= dict.fromkeys((name for name, _ in flatten(layer)), source)
+    if "seed" in merged:
+        given: Settings = {"recipe": {"training": {"seed": merged["seed"]}}}
+        _overlay(given, merged)
+        merged = given
+        origin.setdefault("recipe.training.seed", origin["seed"])
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
@@ -206,12 +212,15 @@ def build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
     return config, {name: origin.get(name, "default") for name, _ in flatten(config.model_dump())}
 
 
-def _overlay(under: Settings, over: Settings) -> None:
+def _overlay(under: Settings, over: Mapping[str, Any]) -> None:
     for key, value in over.items():
-        if isinstance(value, dict) and isinstance(under.get(key), dict):
+        if isinstance(value, Mapping):
+            # A new dict at every level: no layer is written into by the next one.
+            if not isinstance(under.get(key), dict):
+                under[key] = {}
             _overlay(under[key], value)
         else:
-            under[key] = dict(value) if isinstance(value, dict) else value
+            under[key] = value
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -26,7 +27,7 @@ class SensorSchema(BaseModel):
     @field_validator("tags")
     @classmethod
     def _unique(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({tag for tag in tags if tags.count(tag) > 1}) if len(set(tags)) < len(tags) else []
+        twice = sorted(tag for tag, count in Counter(tags).items() if count > 1)
         if twice:
             raise ValueError(f"tag names occur twice: {', '.join(twice[:5])}")
         return tags

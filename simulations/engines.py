@@ -1,4 +1,4 @@
-"""What carries a run: one process and a few threads, or Flower's own simulation runtime on Ray. Both run the same two apps."""
+"""What carries a run: threads in one process, or Flower's own simulation runtime on Ray. The apps are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each site's bundle finds in the site's labelled test data. Labels are read here, after training, and nowhere before."""
+"""What each site's bundle finds in its labelled test data. Labels are read here, after training, and only here."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[
     starts_N = window_starts(len(rows_TD), window, 1, site.test_starts)
     detector = build(bundle.recipe.detector, site.schema.dim).to(device)
     detector.load_weights(bundle.model.weights)
-    scores = score_all(detector, TensorWindows(Part(bundle.scaler.live(rows_TD), starts_N), window, device))
+    windows = TensorWindows(Part(bundle.scaler.live(rows_TD), starts_N), window, device)
+    scores = score_all(detector, windows, bundle.recipe.scoring.tail)
     combined_N = bundle.score.combine(scores.error_N, window_entropy(scores, bundle.model.clusters))
     return scores_over_time(combined_N, starts_N, window, len(rows_TD), recordings=site.test_starts)
 

@@ -1,7 +1,7 @@
 """The process in which Flower's simulation runtime carries a run: `python -m simulations.ray_engine PLANTS WORKERS`.
 
-`flwr.simulation.run_simulation` starts Ray in this process and leaves nothing behind, where `flwr run` starts a SuperLink that stays
-(docs/decisions/0003). The run is named by the environment, which Ray's workers inherit.
+`flwr.simulation.run_simulation` starts Ray in this process and leaves nothing behind, where `flwr run` starts a
+SuperLink that stays (docs/decisions/0003). The run is named by the environment, which Ray's workers inherit.
 """
 
 from __future__ import annotations

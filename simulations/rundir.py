@@ -75,7 +75,9 @@ class RunFolder:
             raise RunDirectoryInUse(f"{self.root} is not empty.")
         parent = next(p for p in [self.root, *self.root.parents] if p.exists())
         if not os.access(parent, os.W_OK):
-            raise RunDirectoryInUse(f"{self.root} cannot be written: no permission on {parent}.", "Choose another --out.")
+            raise RunDirectoryInUse(
+                f"{self.root} cannot be written: no permission on {parent}.", "Choose another --out."
+            )
 
     def create(self, index: RunIndex, sites: Sequence[SiteData]) -> None:
         """Write the plants, then the index: a folder with an index is complete."""

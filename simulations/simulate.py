@@ -1,4 +1,4 @@
-"""A whole simulated run: gather sites, open a store, carry the rounds, measure, report. Interrupted or killed, it can be resumed."""
+"""A whole simulated run: gather sites, open a store, carry the rounds, measure, report. A killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from client.agent.local import plant_folders
 from client.training.tensors import resolve_device
 from server.coordinator import Observer
 from server.phases import plan
 from server.store.store import RoundStore
-from shared.config import RunConfig
+from shared.config import EngineConfig, RunConfig
+from shared.errors import InvalidConfig, RoundError
 from shared.metrics.summary import macro
 from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, result_rows
@@ -56,8 +59,13 @@ def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store
     return index
 
 
-def proceed(folder: RunFolder, observer: Observer, engine: str | None = None) -> Finished:
+def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, Any] | None = None) -> Finished:
     """Carry a prepared run to its end, measure it and write the results.
+
+    Args:
+        folder: what `begin` prepared, wherever its run stands.
+        observer: who watches.
+        engine_flags: `engine.*` settings that differ this time; they change no result.
 
     Raises:
         CrossplantError: the run failed, or the folder holds none.
@@ -68,7 +76,7 @@ def proceed(folder: RunFolder, observer: Observer, engine: str | None = None) ->
     location = folder.store_location(index)
     with RoundStore.open(location) as store:
         config = store.config(index.run)
-    chosen = config.engine if engine is None else config.engine.model_copy(update={"name": engine})
+    chosen = _engine(config.engine, engine_flags or {})
     plants = folder.plants.resolve()
     job = Job(location, index.run, plants, len(plant_folders(plants)), chosen)
     try:
@@ -76,9 +84,21 @@ def proceed(folder: RunFolder, observer: Observer, engine: str | None = None) ->
     except KeyboardInterrupt:
         _mark(location, index.run, "interrupted")
         raise
+    except RoundError:
+        _mark(location, index.run, "failed")
+        raise
     results = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
     _write_results(folder, index.run, config, results)
     return Finished(index.run, config, results, time.monotonic() - started)
+
+
+def _engine(engine: EngineConfig, flags: Mapping[str, Any]) -> EngineConfig:
+    changes = {name.removeprefix("engine."): value for name, value in flags.items() if value is not None}
+    try:
+        return EngineConfig.model_validate({**engine.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidConfig(f"engine.{first['loc'][0]} = {first['input']!r}: {first['msg']}.") from error
 
 
 def _mark(location: str, run: str, status: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.training.infer import score_all
+from client.training.infer import reconstruction_loss, score_all
 from client.training.tensors import TensorWindows
 from shared.config import Recipe
 from shared.detectors import Detector, WindowScores
@@ -35,12 +35,12 @@ def calibrate(
     detector: Detector, clusters: Clusters | None, train: TensorWindows, holdout: TensorWindows, recipe: Recipe
 ) -> Calibration:
     """Fit scale and threshold on held-out normal data, or on training data where the recipe says so (the paper)."""
-    held = score_all(detector, holdout)
-    fitted_on = held if recipe.threshold.fit_on == "holdout" else score_all(detector, train)
+    chosen = holdout if recipe.threshold.fit_on == "holdout" else train
+    fitted_on = score_all(detector, chosen, recipe.scoring.tail)
     entropy_N = window_entropy(fitted_on, clusters)
     scale = fit_score_scale(fitted_on.error_N, entropy_N, recipe.scoring)
     threshold = fit(recipe.threshold.rule, scale.combine(fitted_on.error_N, entropy_N), recipe.threshold)
-    return Calibration(scale, threshold, float(held.error_N.mean()))
+    return Calibration(scale, threshold, reconstruction_loss(detector, holdout))
 
 
 def window_entropy(scores: WindowScores, clusters: Clusters | None) -> FloatArray | None:

@@ -19,9 +19,9 @@ def encode_all(detector: Detector, windows: TensorWindows) -> FloatArray:
     return np.concatenate(parts) if parts else np.empty((0, detector.config.latent), np.float32)
 
 
-def score_all(detector: Detector, windows: TensorWindows) -> WindowScores:
-    """Error, contributions and latents of all windows."""
-    parts = [detector.score(batch) for batch in windows.batches(_BATCH)]
+def score_all(detector: Detector, windows: TensorWindows, tail: int | None = None) -> WindowScores:
+    """Error over the newest `tail` rows (None: all), contributions and latents of all windows."""
+    parts = [detector.score(batch, tail) for batch in windows.batches(_BATCH)]
     return WindowScores(
         error_N=np.concatenate([p.error_N for p in parts]) if parts else np.empty(0, np.float32),
         contribution_ND=_stack([p.contribution_ND for p in parts], detector.dim),

@@ -68,10 +68,10 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     starts_N = window_starts(len(train_rows), window, recipe.training.stride, train_starts)
     held_N = window_starts(len(hold_rows), window, 1, hold_starts)
     if len(starts_N) < 2 or len(held_N) < 1:
-        share = recipe.training.holdout
+        share, least = recipe.training.holdout, int(np.ceil(window / recipe.training.holdout)) + 1
         raise TooFewRows(
             f"site {site.name!r} has {len(rows_TD)} training rows: {len(starts_N)} training and {len(held_N)} held-out "
-            f"windows of {window} rows at a hold-out of {share:.0%}; {int(np.ceil(window / share)) + 1} rows are needed.",
+            f"windows of {window} rows at a hold-out of {share:.0%}; at least {least} rows are needed.",
         )
     pre = recipe.preprocess
     scaler = fit_scaler(train_rows, pre.scaling, pre.clip_quantile, pre.clip_live, pre.guard, site.name)

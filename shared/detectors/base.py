@@ -106,10 +106,11 @@ class Detector(nn.Module, ABC):
         return Loss(error + target.alpha * divergence, error, divergence)
 
     @torch.no_grad()
-    def score(self, windows_NWD: Tensor) -> WindowScores:
-        """Reconstruction error in total and by sensor, and the latents."""
+    def score(self, windows_NWD: Tensor, tail: int | None = None) -> WindowScores:
+        """Reconstruction error in total and by sensor, over the newest `tail` rows (None: all), and the latents."""
         reconstruction, latents = self(windows_NWD)
-        contribution = (reconstruction - windows_NWD).square().mean(dim=1)
+        square = (reconstruction - windows_NWD).square()
+        contribution = (square if tail is None else square[:, -tail:]).mean(dim=1)
         return WindowScores(
             error_N=contribution.mean(dim=1).cpu().numpy(),
             contribution_ND=contribution.cpu().numpy(),

@@ -1,4 +1,4 @@
-"""Between a packet and the three records that carry it in a Flower message. Works on any objects of Flower's shape; imports none."""
+"""From the three records of a Flower message to a packet. Takes any objects of Flower's shape and imports none."""
 
 from __future__ import annotations
 

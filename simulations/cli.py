@@ -1,0 +1,187 @@
+"""`crossplant simulate` and `crossplant config`. Heavy imports wait until the options are parsed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from shared.config import RunConfig
+    from simulations.rundir import RunFolder
+
+simulate_app = typer.Typer(add_completion=False)
+config_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the effective settings.")
+
+_DATA, _TRAIN, _ROUNDS, _ENGINE = "Data", "Training", "Rounds", "Engine"
+
+Preset = Annotated[str | None, typer.Option(help="Settings to start from: a name, or a .toml file.", metavar="NAME")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as NAME=VALUE.", metavar="NAME=VALUE")]
+Dataset = Annotated[
+    str | None, typer.Option(help="msl, smap, batadal, skab, or generated plants (default).", rich_help_panel=_DATA)
+]
+Data = Annotated[Path | None, typer.Option(help="Folder of the data set.", metavar="DIR", rich_help_panel=_DATA)]
+Sites = Annotated[int | None, typer.Option(help="How many sites.", rich_help_panel=_DATA)]
+Partition = Annotated[str | None, typer.Option(help="by-channel, by-subsystem or by-time.", rich_help_panel=_DATA)]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
+Rounds = Annotated[
+    int | None, typer.Option(min=1, help="Training rounds; three tenths of them pretrain.", rich_help_panel=_ROUNDS)
+]
+Weighting = Annotated[str | None, typer.Option(help="examples, bucket or uniform.", rich_help_panel=_ROUNDS)]
+Optimizer = Annotated[str | None, typer.Option(help="avg, or adam on one gradient a round.", rich_help_panel=_ROUNDS)]
+LocalEpochs = Annotated[int | None, typer.Option(help="Epochs at each site in a round.", rich_help_panel=_TRAIN)]
+Window = Annotated[int | None, typer.Option(help="Window length, in samples.", rich_help_panel=_TRAIN)]
+Stride = Annotated[int | None, typer.Option(help="Step between training windows.", rich_help_panel=_TRAIN)]
+Batch = Annotated[int | None, typer.Option(help="Batch size; 0: the whole local set.", rich_help_panel=_TRAIN)]
+Clusters = Annotated[int | None, typer.Option(help="Number of clusters.", rich_help_panel=_TRAIN)]
+Engine = Annotated[str | None, typer.Option(help="inprocess (default) or ray.", rich_help_panel=_ENGINE)]
+Workers = Annotated[
+    int | None, typer.Option(help="Sites at the same time; default one a core.", rich_help_panel=_ENGINE)
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_ENGINE)]
+Out = Annotated[Path | None, typer.Option(help="Run folder to make.", metavar="DIR")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Round store elsewhere: a database URL.", metavar="URL")]
+Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.", metavar="DIR")]
+
+
+@simulate_app.command("simulate")
+def simulate(
+    out: Out = None,
+    resume: Resume = None,
+    preset: Preset = None,
+    dataset: Dataset = None,
+    data: Data = None,
+    sites: Sites = None,
+    partition: Partition = None,
+    rounds: Rounds = None,
+    local_epochs: LocalEpochs = None,
+    seed: Seed = None,
+    window: Window = None,
+    stride: Stride = None,
+    batch_size: Batch = None,
+    clusters: Clusters = None,
+    weighting: Weighting = None,
+    server_optimizer: Optimizer = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    device: Device = None,
+    store: StoreUrl = None,
+    setting: Set = None,
+) -> None:
+    """Train one detector across sites on this machine, then score every site's test data with its own bundle.
+
+    The run folder gets the round store, the models, one bundle a site, results.json and report.html.
+    """
+    given = {
+        "data.dataset": dataset,
+        "data.path": None if data is None else str(data.expanduser().resolve()),
+        "data.sites": sites,
+        "data.partition": partition,
+        "recipe.training.local_epochs": local_epochs,
+        "recipe.training.stride": stride,
+        "recipe.training.batch_size": batch_size,
+        "recipe.detector.window": window,
+        "recipe.clustering.clusters": clusters,
+        "rounds.weighting": weighting,
+        "rounds.server_optimizer": server_optimizer,
+        "seed": seed,
+    }
+    engine_flags = {"engine.name": engine, "engine.workers": workers, "engine.device": device}
+    changing = any(value is not None for value in (*given.values(), preset, rounds, store, out)) or bool(setting)
+    if resume is not None and changing:
+        raise typer.BadParameter("a resumed run keeps its settings; only --engine, --workers and --device may be given")
+    if resume is None and out is None:
+        raise typer.BadParameter("give --out DIR for a new run, or --resume DIR to continue one")
+    from simulations.rundir import RunFolder
+
+    if resume is not None:
+        _run(RunFolder(resume), engine_flags)
+        return
+    assert out is not None
+    _start(RunFolder(out), preset, {**given, **engine_flags}, rounds, setting or [], store)
+
+
+def _start(
+    folder: RunFolder,
+    preset: str | None,
+    flags: dict[str, Any],
+    rounds: int | None,
+    setting: list[str],
+    store: str | None,
+) -> None:
+    from simulations.settings import layered
+    from simulations.simulate import begin
+
+    config, origin = layered(preset, flags, rounds, setting)
+    begin(config, origin, folder, store or ".")
+    _run(folder, {})
+
+
+def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from simulations.progress import RichObserver, site_table
+    from simulations.simulate import proceed, rounds_left
+
+    console = Console(stderr=False)
+    index = folder.read_index()
+    for note in index.notes[:12]:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if len(index.notes) > 12:
+        console.print(f"note: {len(index.notes) - 12} more in the report", highlight=False)
+    done, total = rounds_left(folder)
+    try:
+        with RichObserver(console, done, total) as observer:
+            finished = proceed(folder, observer, engine_flags)
+    except KeyboardInterrupt:
+        console.print(
+            f"Interrupted. Continue with: crossplant simulate --resume {folder.root}", highlight=False, markup=False
+        )
+        raise
+    console.print(site_table(finished.results))
+    console.print(f"report: {folder.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+@config_app.callback()
+def config_group() -> None:
+    """Show the effective settings and where each came from."""
+
+
+@config_app.command("show")
+def show(
+    preset: Preset = None,
+    run: Annotated[Path | None, typer.Option(help="Settings of the run in this folder.", metavar="DIR")] = None,
+    setting: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every setting with its effective value and its source."""
+    from shared.config import flatten
+
+    config, origin = _run_settings(run) if run is not None else _layered_settings(preset, setting or [])
+    rows = [(name, value, origin.get(name, "default")) for name, value in flatten(config.model_dump(mode="json"))]
+    if as_json:
+        settings = [{"name": name, "value": value, "source": source} for name, value, source in rows]
+        typer.echo(json.dumps({"digest": config.digest, "settings": settings}, indent=1))
+        return
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, source in rows:
+        typer.echo(f"{name:<{width}}  {json.dumps(value):<14}  {source}")
+    typer.echo(f"{'digest':<{width}}  {config.digest}")
+
+
+def _layered_settings(preset: str | None, setting: list[str]) -> tuple[RunConfig, dict[str, str]]:
+    from simulations.settings import layered
+
+    return layered(preset, {}, None, setting)
+
+
+def _run_settings(folder: Path) -> tuple[RunConfig, dict[str, str]]:
+    from server.store.store import RoundStore
+    from simulations.rundir import RunFolder
+
+    run = RunFolder(folder)
+    index = run.read_index()
+    with RoundStore.open(run.store_location(index)) as store:
+        return store.config(index.run), index.origin

@@ -1,0 +1,129 @@
+"""What a run came to, in a few tiles and sentences; no figure without the one that puts it in its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.metrics.summary import Evaluation, macro
+from simulations.evaluate import SiteResult
+from simulations.report.material import Material
+from simulations.report.words import DASH, count, duration, number, percent
+
+EXCESS = 10  # times the asked rate of false alarms: from here on a site is named
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline figure and its context."""
+
+    title: str
+    value: str
+    context: str
+
+
+def tiles(material: Material) -> tuple[Tile, ...]:
+    """The headline: ranking, events, delay, false alarms. Means over the sites, each weighing the same."""
+    mean = macro(evaluation for _, evaluation in material.measured)
+    share = percent(mean["false_alarm_share"])
+    return (
+        Tile("AUPRC", number(mean["auprc"]), f"a random score: {number(mean['anomaly_share'])}"),
+        Tile("Events noticed", percent(mean["event_recall"]), f"{_events(material)} labelled events"),
+        Tile("Delay", duration(mean["delay_s"]), "mean of the sites' medians, noticed events only"),
+        Tile("False alarms a day", number(mean["false_alarms_per_day"], 1), f"{share} of the normal rows alarmed"),
+    )
+
+
+def sentences(material: Material) -> tuple[str, ...]:
+    """The summary in words."""
+    if not material.measured:
+        return ("No site has labelled test data: nothing was measured, and nothing is claimed.",)
+    evaluations = [evaluation for _, evaluation in material.measured]
+    mean = macro(evaluations)
+    return (_scope(material), _ranking(evaluations, mean), _alarms(mean), _f1(mean), _adjusted(mean))
+
+
+def warnings(material: Material) -> tuple[str, ...]:
+    """What a reader must know before trusting the figures."""
+    return tuple(_warnings(material))
+
+
+def _warnings(material: Material) -> Iterator[str]:
+    for record in material.halted[-1:]:
+        if record.status.value == "failed":
+            yield f"The run failed in round {record.number}: {record.reason}."
+    if material.refused:
+        yield f"{_sites(len(material.refused))} refused in the describe round; see the first row of the rounds."
+    if material.weak:
+        yield (
+            f"{len(material.weak)} of {count(len(material.results), 'threshold')} are weak: the calibration data cannot "
+            "carry the promised rate of false alarms. The thresholds table says why."
+        )
+    loud = [result.site for result, evaluation in material.measured if excessive(result, evaluation)]
+    if loud:
+        named = ", ".join(loud[:8]) + (f" and {len(loud) - 8} more" if len(loud) > 8 else "")
+        yield (
+            f"{_sites(len(loud))} alarming at least {EXCESS} times the share of normal rows that was asked for: {named}. "
+            "Their test data is unlike their training data, or their threshold is too low."
+        )
+
+
+def excessive(result: SiteResult, evaluation: Evaluation) -> bool:
+    """Whether a site alarms far more normal rows than its threshold was asked to."""
+    asked = result.bundle.threshold.false_alarm_rate
+    return asked is not None and evaluation.false_alarm_share >= EXCESS * asked
+
+
+def _sites(amount: int) -> str:
+    return f"{count(amount, 'site')} {'is' if amount == 1 else 'are'}"
+
+
+def _events(material: Material) -> str:
+    return f"{sum(evaluation.events for _, evaluation in material.measured):,}"
+
+
+def _scope(material: Material) -> str:
+    measured, every = len(material.measured), len(material.results)
+    rest = "" if measured == every else f" The other {every - measured} trained, but have no labelled test data."
+    return (
+        f"All means are over {count(measured, 'site')} with labelled test data, {_events(material)} events in all; "
+        f"each site weighs the same, and a figure counts where it is defined.{rest}"
+    )
+
+
+def _ranking(evaluations: list[Evaluation], mean: dict[str, float]) -> str:
+    defined = [e for e in evaluations if not math.isnan(e.auprc)]
+    better = sum(e.auprc > e.anomaly_share for e in defined)
+    return (
+        f"Ranking rows by score reaches an AUPRC of {number(mean['auprc'])}, where a random score reaches the share of "
+        f"anomalous rows, {number(mean['anomaly_share'])}; {better} of {count(len(defined), 'site')} are above their "
+        f"own share. AUROC {number(mean['auroc'])}, where a random score reaches 0.5."
+    )
+
+
+def _alarms(mean: dict[str, float]) -> str:
+    return (
+        f"At the sites' own thresholds, which were fitted on normal data alone, {percent(mean['event_recall'])} of the "
+        f"events are noticed, {duration(mean['delay_s'])} after they begin; the price is "
+        f"{number(mean['false_alarms_per_day'], 1)} false alarms a day, with {percent(mean['false_alarm_share'])} of the "
+        "normal rows alarmed."
+    )
+
+
+def _f1(mean: dict[str, float]) -> str:
+    own, ones = mean["f1_at_threshold"], mean["f1_all_ones"]
+    verdict = DASH if math.isnan(own - ones) else "better" if own > ones else "no better"
+    return (
+        f"Row by row, F1 at the own threshold is {number(own)}: {verdict} than alarming every row, {number(ones)}. "
+        f"The threshold that the labels would choose reaches {number(mean['f1_best'])}."
+    )
+
+
+def _adjusted(mean: dict[str, float]) -> str:
+    return (
+        f"Point-adjusted F1 is {number(mean['point_adjusted_f1'])} ({number(mean['point_adjusted_f1_best'])} at its best "
+        f"threshold), and that of a random score {number(mean['point_adjusted_f1_random'])}. Point adjustment counts a "
+        "whole event as found once a single row of it is alarmed, so that long events reward any score that fires now "
+        "and then: the figure means nothing without its random control, and it is given only because papers quote it."
+    )

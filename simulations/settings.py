@@ -1,0 +1,91 @@
+"""From presets, files and flags to one layered configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from shared.config import RunConfig, Settings, build, read_toml, split_rounds
+from shared.errors import InvalidConfig, UnknownName
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with Crossplant."""
+    folder = files("simulations").joinpath("presets")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_preset(name: str) -> Settings:
+    """A preset by name, or by path when it ends in `.toml`.
+
+    Raises:
+        UnknownName: no preset of that name.
+        InvalidConfig: the file cannot be read.
+    """
+    if name.endswith(".toml"):
+        return read_toml(Path(name))
+    if name not in presets():
+        raise UnknownName("preset", name, presets())
+    return read_toml(Path(str(files("simulations").joinpath("presets", f"{name}.toml"))))
+
+
+def nested(dotted: str, value: Any) -> Settings:
+    """A nested mapping that sets one dotted name.
+
+    Example:
+        >>> nested("rounds.joint", 3)
+        {'rounds': {'joint': 3}}
+    """
+    head, _, rest = dotted.partition(".")
+    return {head: nested(rest, value) if rest else value}
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`--set name=value`, the value in TOML's notation; a bare word counts as a text.
+
+    Raises:
+        InvalidConfig: there is no `=`.
+
+    Example:
+        >>> parse_assignment("recipe.training.stride=4"), parse_assignment("data.partition=by-time")
+        (('recipe.training.stride', 4), ('data.partition', 'by-time'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InvalidConfig(f"--set {text!r} is not of the form NAME=VALUE.")
+    try:
+        return name.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def layered(
+    preset: str | None, flags: Mapping[str, Any], rounds: int | None, assignments: Sequence[str]
+) -> tuple[RunConfig, dict[str, str]]:
+    """Lay defaults, preset, flags and `--set` over each other.
+
+    Args:
+        preset: name or path, or None.
+        flags: dotted name to value; None means that the flag was not given.
+        rounds: training rounds in all, divided between pretrain and joint.
+        assignments: `NAME=VALUE` texts.
+
+    Raises:
+        InvalidConfig, UnknownName: something in them is wrong.
+    """
+    layers: dict[str, Settings] = {}
+    if preset is not None:
+        layers[f"preset {preset}"] = load_preset(preset)
+    if rounds is not None:
+        pretrain, joint = split_rounds(rounds)
+        layers["--rounds"] = {"rounds": {"pretrain": pretrain, "joint": joint}}
+    for name, value in flags.items():
+        if value is not None:
+            layers[f"flag {name}"] = nested(name, value)
+    for text in assignments:
+        name, value = parse_assignment(text)
+        layers[f"--set {name}"] = nested(name, value)
+    return build(layers)

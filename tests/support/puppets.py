@@ -1,0 +1,112 @@
+"""Plants made of cardboard: well-formed replies to any request, without data or torch, on a stage with its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from server.coordinator import Arrival
+from shared.model import TensorSpec
+from shared.schema import SensorSchema
+from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
+from shared.wire.gate import encode_manifest
+from shared.wire.inventory import Kind
+
+MANIFEST = (TensorSpec("head.bias", (3,), 0.5), TensorSpec("head.weight", (3, 4), 0.1))
+SCHEMA = SensorSchema(tags=("FIT101", "LIT101"), period_s=1.0)
+
+Act = Callable[[Packet, Packet], Packet | str | None]
+
+
+def honest(request: Packet, reply: Packet) -> Packet:
+    """Send what was computed."""
+    return reply
+
+
+@dataclass
+class Puppet:
+    """One plant that answers by the book.
+
+    Attributes:
+        step: added to every weight in a train reply.
+        delay_s: how long it takes.
+        act: last word on a reply, given the request: another packet, a text (its process failed) or None (no reply).
+    """
+
+    name: str
+    examples: int = 100
+    schema: SensorSchema = SCHEMA
+    manifest: tuple[TensorSpec, ...] = MANIFEST
+    step: float = 0.01
+    delay_s: float = 0.0
+    act: Act = honest
+
+    def answer(self, request: Packet) -> Packet:
+        """A reply that the gate accepts."""
+        kind = Kind(request.texts["kind"])
+        head = {name: request.texts[name] for name in ("run", "kind", "model") if name in request.texts}
+        numbers: dict[str, Number] = {"protocol": PROTOCOL, "round": request.numbers["round"]}
+        texts = {**head, "plant": self.name}
+        arrays: dict[str, RawArray] = {}
+        if kind is Kind.DESCRIBE:
+            numbers |= {"examples": self.examples, "segments": self.examples // 10 + 1}
+            texts |= {"schema": self.schema.model_dump_json(), "manifest": encode_manifest(self.manifest)}
+        if kind is Kind.TRAIN:
+            arrays |= {f"weights/{spec.name}": self._moved(request, spec) for spec in self.manifest}
+            numbers |= {"examples": self.examples, "train_loss": 0.5, "cluster_loss": 0.25, "holdout_loss": 1.0}
+            numbers |= {"seconds_train": 2.0, "seconds_evaluate": 1.0, "seconds_cluster": 0.0}
+        if kind is Kind.CALIBRATE:
+            numbers |= {"holdout_loss": 1.0, "calibrated": 1}
+        if kind is Kind.CLUSTER or request.numbers.get("with_statistic"):
+            k, z = request.arrays["clusters/centroids"].shape
+            arrays["cluster_sums"] = encode_array(np.full((k, z), 0.01))
+            arrays["cluster_counts"] = encode_array(np.full(k, 2.0))
+            numbers |= {"cluster_spread": 0.5, "seconds_cluster": 0.5}
+        return Packet(arrays, numbers, texts)
+
+    def _moved(self, request: Packet, spec: TensorSpec) -> RawArray:
+        base = decode_array(request.arrays[f"weights/{spec.name}"], spec.shape).astype(np.float32)
+        return encode_array(base + np.float32(self.step))
+
+
+def changed(packet: Packet, **parts: dict[str, object]) -> Packet:
+    """A packet with some fields set: `changed(reply, numbers={"round": 3})`; a value of None removes the field."""
+    maps = {part: {**getattr(packet, part), **values} for part, values in parts.items()}
+    return replace(packet, **{p: {k: v for k, v in values.items() if v is not None} for p, values in maps.items()})
+
+
+@dataclass
+class Stage:
+    """A channel to puppets whose time passes only while somebody waits. Nodes are indices into `puppets`."""
+
+    puppets: list[Puppet]
+    now: float = 0.0
+    absent: set[int] = field(default_factory=set)
+    sent: list[tuple[Packet, tuple[int, ...]]] = field(default_factory=list)
+    _coming: list[tuple[float, Arrival]] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def nodes(self) -> Sequence[int]:
+        return [node for node in range(len(self.puppets)) if node not in self.absent]
+
+    def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        self.sent.append((packet, tuple(nodes)))
+        self._coming = []
+        for node in nodes:
+            puppet = self.puppets[node]
+            said = puppet.act(packet, puppet.answer(packet))
+            if said is not None:
+                arrival = Arrival(node, None, said) if isinstance(said, str) else Arrival(node, said)
+                self._coming.append((self.now + puppet.delay_s, arrival))
+        self._coming.sort(key=lambda pair: pair[0])
+
+    def receive(self, wait_s: float) -> Sequence[Arrival]:
+        first = self._coming[0][0] if self._coming else float("inf")
+        self.now = min(max(first, self.now), self.now + wait_s)
+        due = [arrival for when, arrival in self._coming if when <= self.now]
+        self._coming = [pair for pair in self._coming if pair[0] > self.now]
+        return due
