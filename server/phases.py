@@ -107,8 +107,8 @@ def clusters_to_send(step: Step, model: GlobalModel, config: RunConfig) -> Clust
 def clip_radius(step: Step, clusters: Clusters | None, config: RunConfig) -> float:
     """Clipping radius rho of a step's statistic.
 
-    `public`: 2 R, which no two latents exceed, so that nothing is clipped and the update is Lloyd's. `cloud`: what noise
-    needs, R while nothing is known and then the measured radius of the latent cloud.
+    `public`: 2 R, which no two latents exceed, so that nothing is clipped and the update is Lloyd's. `cloud`: what
+    noise needs, R while nothing is known and then the measured radius of the latent cloud.
     """
     if clusters is None:
         return math.inf

@@ -81,7 +81,7 @@ def statistic(latents_NZ: Float, segments_N: IntArray, centroids_KZ: Float, radi
     sums_KZ = np.zeros((k, latents_NZ.shape[1]))
     np.add.at(sums_KZ, index_N, offset_NZ * share_N[:, None])
     counts_K = np.bincount(index_N, weights=share_N, minlength=k).astype(np.float64)
-    return Statistic(sums_KZ, counts_K, float((np.minimum(square_N, radius**2) * share_N).sum()))
+    return Statistic(sums_KZ, counts_K, float((np.minimum(square_N, radius * radius) * share_N).sum()))
 
 
 def update(

@@ -81,7 +81,7 @@ class GlobalModel:
     @cached_property
     def file_bytes(self) -> bytes:
         """The model as one safetensors file; equal models give equal bytes."""
-        tensors = {f"{_WEIGHT}{name}": np.ascontiguousarray(value) for name, value in sorted(self.weights.items())}
+        tensors = {f"{_WEIGHT}{name}": np.asarray(value, order="C") for name, value in sorted(self.weights.items())}
         if self.clusters is not None:
             c = self.clusters
             tensors |= {
@@ -119,6 +119,9 @@ def parse_model(data: bytes, source: str = "model") -> GlobalModel:
         raise ModelCorrupt(f"{source} is not a model file: {error}.") from error
     if not weights:
         raise ModelCorrupt(f"{source} holds no weights.")
+    other = [name for name, value in weights.items() if value.dtype != np.float32]
+    if other:
+        raise ModelCorrupt(f"{source}: {other[0]} is {weights[other[0]].dtype}, weights are float32.")
     return GlobalModel(MappingProxyType(weights), clusters)
 
 
@@ -130,6 +133,8 @@ def _parse_clusters(parts: Mapping[str, NDArray[np.generic]]) -> Clusters | None
     active, frequency, misses = parts["active"], parts["frequency"], parts["misses"]
     if centroids.ndim != 2 or any(part.shape != (k,) for part in (active, frequency, misses)):
         raise ValueError("cluster tensors disagree about the number of clusters")
+    if parts["radius"].shape != (1,):
+        raise ValueError("the radius of the clusters is not one number")
     return Clusters(
         centroids_KZ=centroids,
         frequency_K=frequency.astype(np.float32),

@@ -76,11 +76,14 @@ class Scaler(BaseModel):
     def _clip(self, values_TD: FloatArray) -> FloatArray:
         if self.low is None or self.high is None:
             return values_TD
-        return np.clip(values_TD, np.asarray(self.low, np.float32), np.asarray(self.high, np.float32))
+        low_D, high_D = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        clipped_TD: FloatArray = np.clip(values_TD, low_D, high_D)
+        return clipped_TD
 
     def _apply(self, values_TD: FloatArray) -> FloatArray:
         scaled_TD = (values_TD.astype(np.float64) - np.asarray(self.shift)) / np.asarray(self.scale)
-        return np.clip(scaled_TD, -self.guard, self.guard).astype(np.float32)
+        guarded_TD: FloatArray = np.clip(scaled_TD, -self.guard, self.guard).astype(np.float32)
+        return guarded_TD
 
 
 def fit_scaler(

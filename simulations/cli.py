@@ -112,9 +112,10 @@ def _start(
     store: str | None,
 ) -> None:
     from simulations.settings import layered
-    from simulations.simulate import begin
 
     config, origin = layered(preset, flags, rounds, setting)
+    from simulations.simulate import begin  # Imports torch: seconds that a wrong option should not cost.
+
     begin(config, origin, folder, store or ".")
     _run(folder, {})
 

@@ -78,7 +78,8 @@ def round_line(record: RoundRecord) -> str:
 def site_table(results: Sequence[SiteResult]) -> Table:
     """The closing table: one line a site, then their mean. Point-adjusted F1 stands beside that of a random score."""
     table = Table(
-        box=box.SIMPLE,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         title="Per site, row by row, threshold fitted on the site's own normal data",
         title_justify="left",

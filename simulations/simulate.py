@@ -16,8 +16,9 @@ from client.training.tensors import resolve_device
 from server.coordinator import Observer
 from server.phases import plan
 from server.store.store import RoundStore
+from shared import detectors, thresholds
 from shared.config import EngineConfig, RunConfig
-from shared.errors import InvalidConfig, RoundError
+from shared.errors import InvalidConfig, RoundError, UnknownName
 from shared.metrics.summary import macro
 from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, result_rows
@@ -49,14 +50,30 @@ def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store
         CrossplantError: the folder is in use, or the data cannot be used.
     """
     folder.check_free()
+    check_names(config)
     gathered = gather(config)
     run = f"{config.data.dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     index = RunIndex(run=run, store=store, origin=dict(origin), notes=note_lines(gathered.notes))
-    folder.create(index, gathered.sites)
-    models = None if store == "." else folder.root / "models"
+    models = None if store == "." else folder.root.resolve() / "models"
     with RoundStore.create(folder.store_location(index), models) as opened:
         opened.start_run(run, config)
+    # The index comes last: a folder that has one is complete.
+    folder.create(index, gathered.sites)
     return index
+
+
+def check_names(config: RunConfig) -> None:
+    """Refuse a detector or threshold rule that nobody has registered.
+
+    Raises:
+        UnknownName: with the names that there are.
+    """
+    for kind, name, known in (
+        ("detector", config.recipe.detector.name, detectors.known()),
+        ("threshold rule", config.recipe.threshold.rule, thresholds.known()),
+    ):
+        if name not in known:
+            raise UnknownName(kind, name, known)
 
 
 def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, Any] | None = None) -> Finished:
@@ -89,7 +106,13 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
         raise
     results = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
     _write_results(folder, index.run, config, results)
-    return Finished(index.run, config, results, time.monotonic() - started)
+    from simulations.report import Material, write_report  # Imports matplotlib, which nothing before needs.
+
+    seconds = time.monotonic() - started
+    with RoundStore.open(location) as store:
+        records = store.rounds(index.run)
+    write_report(folder.report, Material(index.run, config, index.origin, index.notes, records, results, seconds))
+    return Finished(index.run, config, results, seconds)
 
 
 def _engine(engine: EngineConfig, flags: Mapping[str, Any]) -> EngineConfig:

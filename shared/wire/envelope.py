@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +48,21 @@ class Packet:
     @property
     def payload_bytes(self) -> int:
         """Size of the content, without the carrier's own headers."""
-        texts = sum(len(value.encode()) for value in self.texts.values())
+        texts = sum(len(value.encode(errors="surrogatepass")) for value in self.texts.values())
         return sum(len(raw.data) for raw in self.arrays.values()) + 8 * len(self.numbers) + texts
 
 
 def encode_array(values: NDArray[np.generic]) -> RawArray:
     """An array as a `.npy` version 1 blob."""
-    array = np.ascontiguousarray(values)
+    array = np.asarray(values, order="C")  # not ascontiguousarray, which makes (1,) of a shape of ()
+    return RawArray(str(array.dtype), array.shape, _header(array.dtype.str, array.shape) + array.tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-    return RawArray(str(array.dtype), array.shape, buffer.getvalue())
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
 
 
 def decode_array(raw: RawArray, shape: tuple[int, ...], dtype: str = "<f4") -> NDArray[np.generic]:
@@ -68,7 +74,7 @@ def decode_array(raw: RawArray, shape: tuple[int, ...], dtype: str = "<f4") -> N
         dtype: the only acceptable dtype, little-endian.
 
     Returns:
-        a new, writable array.
+        a read-only view of the blob: nothing is copied, and nobody can change what came.
 
     Raises:
         BadPayload: anything else.
@@ -82,22 +88,23 @@ def decode_array(raw: RawArray, shape: tuple[int, ...], dtype: str = "<f4") -> N
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if len(body) != expected:
         raise BadPayload(f"{len(body)} bytes of data, expected {expected}.")
-    return np.frombuffer(body, dtype).reshape(shape).copy()
+    return np.frombuffer(body, dtype).reshape(shape)
 
 
-def _split(data: bytes) -> tuple[bytes, bytes]:
+def _split(data: bytes) -> tuple[bytes, memoryview]:
     if len(data) < 10 or data[:8] != _MAGIC:
         raise BadPayload("not an .npy version 1 array.")
     length = int.from_bytes(data[8:10], "little")
     if length > _LONGEST_HEADER or len(data) < 10 + length:
         raise BadPayload(f"array header of {length} bytes.")
-    return data[10 : 10 + length], data[10 + length :]
+    return data[10 : 10 + length], memoryview(data)[10 + length :]
 
 
+@lru_cache(maxsize=1024)
 def _parse_header(header: bytes) -> tuple[str, tuple[int, ...]]:
     try:
         fields = ast.literal_eval(header.decode("ascii").strip())
-    except (ValueError, SyntaxError, UnicodeDecodeError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise BadPayload("unreadable array header.") from error
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
         raise BadPayload("array header with other fields than dtype, order and shape.")

@@ -12,9 +12,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shared.clustering import Statistic
@@ -23,11 +24,14 @@ from shared.model import TensorSpec, Weights
 from shared.schema import SensorSchema
 from shared.wire.envelope import PROTOCOL, Packet, decode_array
 from shared.wire.inventory import REPLY, Kind, unlisted
-from shared.wire.messages import number, parse_weights, whole
+from shared.wire.messages import number, parse_weights, same, shown, whole
 
 METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated")
 TIMINGS = ("seconds_train", "seconds_evaluate", "seconds_cluster")
 _LONGEST_TEXT = 2_000_000
+_LARGEST_METRIC = 1e12
+_WIDEST = 1e6  # radius of an offset where the architecture gives no bound
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def parse_reply(packet: Packet, expect: Expectation, node: str = "unknown plant"
 def _parse(packet: Packet, expect: Expectation, plant: str) -> Accepted | Rejected:
     _check_head(packet, expect, plant)
     if "refused" in packet.texts:
-        return Rejected(plant, f"refused by the plant: {packet.texts['refused'][:200]}")
+        return Rejected(plant, f"refused by the plant: {_printable(packet.texts['refused'][:200])}")
     weights, norm = _weights(packet, expect)
     return Accepted(
         plant=plant,
@@ -117,10 +121,14 @@ def _parse(packet: Packet, expect: Expectation, plant: str) -> Accepted | Reject
         weights=weights,
         statistic=_statistic(packet, expect),
         description=_description(packet, expect) if expect.kind is Kind.DESCRIBE else None,
-        metrics={name: number(packet, name) for name in METRICS if name in packet.numbers},
-        timings={name.removeprefix("seconds_"): number(packet, name) for name in TIMINGS if name in packet.numbers},
+        metrics={name: _measured(packet, name) for name in METRICS if name in packet.numbers},
+        timings={name.removeprefix("seconds_"): _measured(packet, name) for name in TIMINGS if name in packet.numbers},
         update_norm=norm,
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _claimed_name(packet: Packet) -> str:
@@ -129,22 +137,22 @@ def _claimed_name(packet: Packet) -> str:
 
 
 def _check_head(packet: Packet, expect: Expectation, plant: str) -> None:
-    if packet.numbers.get("protocol") != PROTOCOL:
-        raise BadPayload(
-            f"protocol version {packet.numbers.get('protocol')!r}, expected {PROTOCOL}: update the older side."
-        )
+    version, round_ = packet.numbers.get("protocol"), packet.numbers.get("round")
+    if not same(version, PROTOCOL):
+        raise BadPayload(f"protocol version {shown(version)}, expected {PROTOCOL}: update the older side.")
     for name, due in (("run", expect.run), ("kind", expect.kind.value), ("plant", plant)):
         if packet.texts.get(name) != due:
             raise BadPayload(f"{name} {str(packet.texts.get(name))[:64]!r}, expected {due!r}.")
-    if packet.numbers.get("round") != expect.round:
-        raise BadPayload(f"round {packet.numbers.get('round')!r}, expected {expect.round}: a stale reply.")
+    if not same(round_, expect.round):
+        raise BadPayload(f"round {shown(round_)}, expected {expect.round}: a stale reply.")
     if expect.digest and "refused" not in packet.texts and packet.texts.get("model") != expect.digest:
         raise BadPayload("computed from another global model than was sent: a stale reply.")
     if any(len(text) > _LONGEST_TEXT for text in packet.texts.values()):
         raise BadPayload(f"a text of more than {_LONGEST_TEXT:,} characters.")
     extra = unlisted(packet, expect.kind, REPLY)
     if extra:
-        raise BadPayload(f"fields that no {expect.kind.value} reply may carry: {', '.join(e[:80] for e in extra[:3])}.")
+        names = ", ".join(_printable(e[:80]) for e in extra[:3])
+        raise BadPayload(f"fields that no {expect.kind.value} reply may carry: {names}.")
 
 
 def _weights(packet: Packet, expect: Expectation) -> tuple[Weights | None, float | None]:
@@ -185,17 +193,39 @@ def _statistic(packet: Packet, expect: Expectation) -> Statistic | None:
     sums = decode_array(packet.arrays["cluster_sums"], (k, z), "<f8").astype(np.float64)
     counts = decode_array(packet.arrays["cluster_counts"], (k,), "<f8").astype(np.float64)
     spread = number(packet, "cluster_spread")
-    if not (np.isfinite(sums).all() and np.isfinite(counts).all() and spread >= 0):
+    if not (np.isfinite(sums).all() and np.isfinite(counts).all()):
         raise BadPayload("cluster statistic with values that are not finite.")
-    # A segment moves the sums of its clusters by at most rho times its share: more than that was not computed from
-    # data.
-    if math.isfinite(expect.radius):
-        bound = expect.radius * np.maximum(counts, 0.0) * (1 + 1e-6) + 1e-6
-        if (np.linalg.norm(sums, axis=1) > bound).any():
-            raise BadPayload("cluster sums larger than their counts allow.")
-    if (counts < 0).any() or counts.sum() > expect.max_examples:
-        raise BadPayload("cluster counts that are negative or beyond the cap.")
+    _check_statistic(Statistic(sums, counts, spread), expect)
     return Statistic(sums, counts, spread)
+
+
+@np.errstate(over="ignore")  # a sum that overflows is infinite, and infinitely too much
+def _check_statistic(said: Statistic, expect: Expectation) -> None:
+    """A segment has a window at least, adds 1 to the counts, and moves the sums of its clusters by its share of rho."""
+    windows = expect.max_examples if expect.examples is None else expect.examples
+    segments, radius = float(said.counts_K.sum()), min(expect.radius, _WIDEST)
+    if (said.counts_K < 0).any():
+        raise BadPayload("cluster counts that are negative.")
+    if segments > windows * (1 + _ROUNDING):
+        raise BadPayload(f"cluster counts of {segments:,.6g} segments from {windows:,} windows.")
+    if (np.linalg.norm(said.sums_KZ, axis=1) > _slack(radius * said.counts_K)).any():
+        raise BadPayload("cluster sums larger than their counts allow.")
+    if not 0 <= said.spread <= _slack(radius * radius * segments):
+        raise BadPayload(f"cluster_spread is {said.spread:g}, outside of what its counts allow.")
+
+
+Bound = TypeVar("Bound", float, NDArray[np.float64])
+
+
+def _slack(bound: Bound) -> Bound:
+    return bound * (1 + _ROUNDING) + _ROUNDING
+
+
+def _measured(packet: Packet, name: str) -> float:
+    value = number(packet, name)
+    if abs(value) > _LARGEST_METRIC:
+        raise BadPayload(f"{name} is {value:g}, beyond what can be measured.")
+    return value
 
 
 def _description(packet: Packet, expect: Expectation) -> Description:
@@ -204,15 +234,25 @@ def _description(packet: Packet, expect: Expectation) -> Description:
         manifest = _manifest(json.loads(packet.texts["manifest"]))
     except (KeyError, ValueError, ValidationError, TypeError, RecursionError) as error:
         raise BadPayload("an unreadable schema or manifest.") from error
-    return Description(schema, manifest, whole(packet, "examples"), whole(packet, "segments"))
+    examples, segments = whole(packet, "examples"), whole(packet, "segments")
+    if segments > examples:
+        raise BadPayload(f"{segments:,} segments in {examples:,} windows.")
+    return Description(schema, manifest, examples, segments)
 
 
 def _manifest(rows: Any) -> tuple[TensorSpec, ...]:
-    specs = tuple(TensorSpec(str(name), tuple(int(n) for n in shape), float(bound)) for name, shape, bound in rows)
-    sane = all(s.name and len(s.name) <= 200 and all(n >= 1 for n in s.shape) and 0 <= s.bound <= 10 for s in specs)
-    if not specs or not sane or len({s.name for s in specs}) < len(specs) or sum(s.size for s in specs) > 200_000_000:
+    specs = tuple(_spec(name, shape, bound) for name, shape, bound in rows)
+    if not specs or len({s.name for s in specs}) < len(specs) or sum(s.size for s in specs) > 200_000_000:
         raise ValueError("an impossible manifest")
     return specs
+
+
+def _spec(name: Any, shape: Any, bound: Any) -> TensorSpec:
+    named = type(name) is str and name.isprintable() and 1 <= len(name) <= 200
+    shaped = type(shape) is list and len(shape) <= 8 and all(type(n) is int and 1 <= n < 2**31 for n in shape)
+    if not named or not shaped or type(bound) not in (int, float) or not 0 <= bound <= 10:
+        raise ValueError("an impossible tensor")
+    return TensorSpec(name, tuple(shape), float(bound))
 
 
 def encode_manifest(manifest: tuple[TensorSpec, ...]) -> str:

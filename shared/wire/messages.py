@@ -19,6 +19,8 @@ from shared.wire.inventory import REQUEST, Kind, unlisted
 WEIGHT = "weights/"
 CLUSTER = "clusters/"
 
+_BEYOND = 2**63
+
 
 @dataclass(frozen=True)
 class TrainOrder:
@@ -105,8 +107,8 @@ def parse_head(packet: Packet) -> tuple[Kind, Recipe]:
     Raises:
         BadPayload: the packet is no request of this protocol.
     """
-    if packet.numbers.get("protocol") != PROTOCOL:
-        raise BadPayload(f"protocol version {packet.numbers.get('protocol')!r}, expected {PROTOCOL}.")
+    if not same(packet.numbers.get("protocol"), PROTOCOL):
+        raise BadPayload(f"protocol version {shown(packet.numbers.get('protocol'))}, expected {PROTOCOL}.")
     try:
         kind = Kind(packet.texts["kind"])
         recipe = Recipe.model_validate_json(packet.texts["recipe"])
@@ -204,14 +206,31 @@ def _parse_tensor(packet: Packet, spec: TensorSpec) -> np.ndarray[tuple[int, ...
 def number(packet: Packet, name: str) -> float:
     """A finite number, or BadPayload."""
     value = packet.numbers.get(name)
-    if value is None or type(value) not in (int, float) or not math.isfinite(value):
-        raise BadPayload(f"{name} is {value!r}, expected a finite number.")
-    return float(value)
+    if (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < _BEYOND):
+        return float(value)
+    raise BadPayload(f"{name} is {shown(value)}, expected a finite number.")
 
 
 def whole(packet: Packet, name: str) -> int:
     """A whole number from 0 on, or BadPayload."""
     value = packet.numbers.get(name)
-    if type(value) is not int or value < 0:
-        raise BadPayload(f"{name} is {value!r}, expected a whole number from 0 on.")
+    if type(value) is not int or not 0 <= value < _BEYOND:
+        raise BadPayload(f"{name} is {shown(value)}, expected a whole number from 0 on.")
     return value
+
+
+def same(found: object, due: int) -> bool:
+    """Whether a number is this whole number. True and 1.0 are not 1, although Python holds them equal."""
+    return type(found) is int and found == due
+
+
+def shown(value: object, longest: int = 40) -> str:
+    """A peer's value for a person to read: printable, short, whatever it is.
+
+    Example:
+        >>> shown(10**5000), shown("a\\nb"), shown(2.5)
+        ('a number beyond 64 bits', "'a\\\\nb'", '2.5')
+    """
+    if isinstance(value, int) and abs(value) >= _BEYOND:
+        return "a number beyond 64 bits"
+    return repr(value[:longest] if isinstance(value, str) else value)[: longest + 2]

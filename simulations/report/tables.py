@@ -29,10 +29,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading, whether it holds numbers, and the heading it shares with its neighbours."""
+    """One column: its heading, what it holds (`n` numbers, `short` or `long` text), and the heading of its group."""
 
     title: str
-    numeric: bool = True
+    kind: str = "n"
     group: str = ""
 
 
@@ -55,7 +55,7 @@ class Table:
 # ---- sites -----------------------------------------------------------------------------------------------------------
 
 _SITE_COLUMNS = (
-    Column("Site", numeric=False),
+    Column("Site", "short"),
     Column("Anomalous rows", group="Ranking"),
     Column("AUPRC", group="Ranking"),
     Column("AUROC", group="Ranking"),
@@ -68,7 +68,7 @@ _SITE_COLUMNS = (
     Column("A day", group="False alarms"),
     Column("Normal rows", group="False alarms"),
     Column("PA-F1 (random)"),
-    Column("Threshold", numeric=False),
+    Column("Threshold", "short"),
 )
 
 
@@ -77,7 +77,9 @@ def site_table(material: Material) -> Table:
     mean = macro(evaluation for _, evaluation in material.measured)
     foot = (Cell("Mean over sites"), *_figures(mean, events=DASH), Cell(f"{len(material.weak)} weak"))
     rows = tuple(_site_row(i, result) for i, result in enumerate(material.results))
-    return Table("Each site's test data under its own threshold", _SITE_COLUMNS, rows, foot if material.measured else ())
+    return Table(
+        "Each site's test data under its own threshold", _SITE_COLUMNS, rows, foot if material.measured else ()
+    )
 
 
 def _site_row(index: int, result: SiteResult) -> tuple[Cell, ...]:
@@ -108,17 +110,17 @@ def _figures(figures: Mapping[str, float], events: str, loud: bool = False) -> t
 
 
 _THRESHOLD_COLUMNS = (
-    Column("Site", numeric=False),
-    Column("Rule", numeric=False),
+    Column("Site", "short"),
+    Column("Rule", "short"),
     Column("Value"),
-    Column("Fitted on", numeric=False),
+    Column("Fitted on", "short"),
     Column("Windows", group="Calibration data"),
     Column("Worth", group="Calibration data"),
     Column("Asked", group="Share of normal alarmed"),
     Column("Supported", group="Share of normal alarmed"),
     Column("Measured in the test", group="Share of normal alarmed"),
-    Column("Status", numeric=False),
-    Column("Why", numeric=False),
+    Column("Status", "short"),
+    Column("Why", "long"),
 )
 
 
@@ -150,9 +152,9 @@ def _threshold_row(result: SiteResult, threshold: Threshold) -> tuple[Cell, ...]
 
 _ROUND_COLUMNS = (
     Column("Round"),
-    Column("Phase", numeric=False),
-    Column("Step", numeric=False),
-    Column("Status", numeric=False),
+    Column("Phase", "short"),
+    Column("Step", "short"),
+    Column("Status", "short"),
     Column("Counted", group="Plants"),
     Column("Asked", group="Plants"),
     Column("Train", group="Loss"),
@@ -160,7 +162,7 @@ _ROUND_COLUMNS = (
     Column("Cluster", group="Loss"),
     Column("Payload"),
     Column("Time"),
-    Column("Why not", numeric=False),
+    Column("Why not", "long"),
 )
 _TONES = {Status.COMMITTED: "", Status.SKIPPED: "weak", Status.FAILED: "bad"}
 
@@ -204,7 +206,7 @@ def setting_tables(config: RunConfig, origin: Mapping[str, str]) -> tuple[Table,
     values = list(flatten(config.model_dump(mode="json")))
     given = [(n, v) for n, v in values if origin.get(n, "default") != "default" or v != defaults.get(n)]
     left = [(n, v) for n, v in values if (n, v) not in given]
-    columns = tuple(Column(title, numeric=False) for title in ("Setting", "Value", "Default", "Set by"))
+    columns = tuple(Column(title, "short") for title in ("Setting", "Value", "Default", "Set by"))
     rows = tuple(
         (Cell(n), Cell(_value(v)), Cell(_value(defaults.get(n)), "quiet"), Cell(origin.get(n, DASH))) for n, v in given
     )
@@ -213,4 +215,6 @@ def setting_tables(config: RunConfig, origin: Mapping[str, str]) -> tuple[Table,
 
 
 def _value(value: object) -> str:
-    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -23,10 +23,10 @@ def significant(value: float | None, digits: int = 3) -> str:
     """Significant digits, for what spans orders of magnitude.
 
     Example:
-        >>> significant(0.00012345), significant(1234.5, 5)
-        ('0.000123', '1234.5')
+        >>> significant(0.00012345), significant(1234.5, 5), significant(1.8, 4)
+        ('0.000123', '1234.5', '1.800')
     """
-    return _finite(value) or f"{value:.{digits}g}"
+    return _finite(value) or f"{value:#.{digits}g}".removesuffix(".")
 
 
 def percent(value: float | None) -> str:
@@ -44,10 +44,12 @@ def duration(seconds: float | None) -> str:
 
     Example:
         >>> [duration(s).replace(_SPACE, " ") for s in (0.034, 42, 630, 9000, 2e5)]
-        ['0.03 s', '42 s', '10.5 min', '2.5 h', '2.3 days']
+        ['0.03 s', '42.0 s', '10.5 min', '2.5 h', '2.3 days']
     """
     if seconds is None or not math.isfinite(seconds):
         return _finite(seconds)
+    if seconds == 0:
+        return f"0{_SPACE}s"
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             value = seconds / unit
@@ -55,7 +57,7 @@ def duration(seconds: float | None) -> str:
     return f"{_short(seconds / 86_400)}{_SPACE}days"
 
 
-def size(count: float) -> str:
+def size(count: int) -> str:
     """Bytes in decimal units.
 
     Example:
@@ -63,7 +65,7 @@ def size(count: float) -> str:
         ('0 B', '1.2 MB')
     """
     step = min(int(math.log10(count) // 3), len(_SIZES) - 1) if count >= 1 else 0
-    return f"{_short(count / 1000**step)}{_SPACE}{_SIZES[step]}"
+    return f"{_short(count / 1000**step) if step else count}{_SPACE}{_SIZES[step]}"
 
 
 def count(amount: int, noun: str, plural: str | None = None) -> str:
@@ -94,4 +96,4 @@ def _finite(value: float | None) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.1f}".removesuffix(".0")
+    return f"{value:,.{1 if value < 100 else 0}f}"

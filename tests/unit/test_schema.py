@@ -45,7 +45,7 @@ def test_what_is_no_schema(fields: dict[str, object], telling: str) -> None:
 def test_many_doubled_tags_are_found_quickly() -> None:
     tags = tuple(f"tag {i // 2}" for i in range(10_000))
     begin = time.perf_counter()
-    with pytest.raises(ValidationError, match="twice: tag 0, tag 1, tag 10, tag 100, tag 1000$|twice: tag 0"):
+    with pytest.raises(ValidationError, match="twice: tag 0"):
         SensorSchema(tags=tags, period_s=1)
     assert time.perf_counter() - begin < 0.5
 

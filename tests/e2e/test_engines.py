@@ -1,0 +1,31 @@
+"""Both engines carry the same two apps: same seed, same data, same global weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.command import crossplant, simulate
+
+
+def _models(run: Path) -> list[str]:
+    listed = crossplant("rounds", "list", "--store", run, "--json")
+    return [r["model"] for r in json.loads(listed.stdout)["rounds"]]
+
+
+@pytest.mark.ray
+def test_ray_and_in_process_give_the_same_global_weights(tmp_path: Path) -> None:
+    """From a folder that holds a package called `client`: Ray's workers must not import that one."""
+    decoy = tmp_path / "client"
+    decoy.mkdir()
+    (decoy / "__init__.py").write_text("raise SystemExit('the wrong client was imported')\n")
+    first = simulate(tmp_path / "inprocess", "--sites", "3")
+    assert first.returncode == 0, first.stderr
+    second = simulate(tmp_path / "ray", "--sites", "3", "--engine", "ray")
+    assert second.returncode == 0, second.stderr
+    assert _models(tmp_path / "ray") == _models(tmp_path / "inprocess")
+    ours = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert ours == []
