@@ -1,0 +1,1 @@
+"""Benchmarks of the spine: `make bench`. How to read them: benchmarks/README.md."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -57,6 +57,7 @@ class GridChannel:
     def __init__(self, grid: Grid, longest_pause_s: float = 0.25) -> None:
         self._grid = grid
         self._longest_pause_s = longest_pause_s
+        self._wait: Callable[[float], None] = getattr(grid, "wait", time.sleep)
         self._node_of: dict[str, int] = {}
 
     def nodes(self) -> Sequence[int]:
@@ -73,13 +74,13 @@ class GridChannel:
         self._node_of = {i: node for i, node in zip(ids, nodes, strict=True) if i is not None}
 
     def receive(self, wait_s: float) -> Sequence[Arrival]:
-        """Poll the grid, ever more slowly (it offers no way to wait), until something came or the time is over."""
+        """Poll the grid, ever more slowly (Flower's offer no way to wait), until something came or the time is over."""
         ends, pause = time.monotonic() + wait_s, _FIRST_PAUSE_S
         while True:
             replies = list(self._grid.pull_messages(list(self._node_of)))
             if replies or time.monotonic() >= ends:
                 return [arrival for arrival in map(self._arrival, replies) if arrival is not None]
-            time.sleep(min(pause, max(0.0, ends - time.monotonic())))
+            self._wait(min(pause, max(0.0, ends - time.monotonic())))
             pause = min(2 * pause, self._longest_pause_s)
 
     def _arrival(self, reply: Message) -> Arrival | None:

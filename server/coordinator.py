@@ -96,6 +96,7 @@ class Coordinator:
     observer: Observer = field(default_factory=Silent)
     clock: Callable[[], float] = time.monotonic
     _plant_of: dict[int, str] = field(default_factory=dict)
+    _left_out: dict[str, str] = field(default_factory=dict)
 
     def run(self, state: RunState) -> RunState:
         """Continue from a state to the end of the plan.
@@ -155,7 +156,8 @@ class Coordinator:
 
     def _missing(self, member: Member, nodes: Mapping[str, int], waited: float) -> PlantReport:
         connected = member.plant in nodes
-        reason = f"late: no reply within {waited:.0f} s" if connected else "absent: not connected"
+        absent = self._left_out.get(member.plant, "absent: not connected")
+        reason = f"late: no reply within {waited:.0f} s" if connected else absent
         return PlantReport(member.plant, accepted=False, reason=reason)
 
     def _arrivals(self, pending: set[int], enough: Callable[[], bool]) -> Iterator[Arrival]:
@@ -180,20 +182,17 @@ class Coordinator:
 
     def _describe(self, state: RunState, step: Step) -> tuple[Conducted, dict[str, Description]]:
         started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
-        reports: dict[str, PlantReport] = {}
+        reports: dict[int, PlantReport] = {}
         described: dict[str, Description] = {}
         for node, verdict, report in self._ask_all(state, step):
-            name = report.plant
-            if name in reports:
-                name = f"{report.plant} (node {node})"
-                report = replace(
-                    report, plant=name, accepted=False, reason=f"name: another plant is called {report.plant!r}"
-                )
-            elif isinstance(verdict, Accepted) and verdict.description is not None:
-                described[name], self._plant_of[node] = verdict.description, name
-            reports[name] = report
+            if isinstance(verdict, Accepted) and verdict.description is not None:
+                if verdict.plant in described:
+                    report = replace(report, accepted=False, reason=f"name: another plant is called {verdict.plant!r}")
+                else:
+                    described[verdict.plant], self._plant_of[node] = verdict.description, verdict.plant
+            reports[node] = report
         aggregate = RunningMean().result()
-        ordered = tuple(reports[name] for name in sorted(reports))
+        ordered = _distinct(reports, self._plant_of)
         took = self.clock() - begin
         conducted = Conducted(replace(aggregate, count=len(described)), ordered, started, took, {"wait": took})
         return conducted, described
@@ -203,7 +202,8 @@ class Coordinator:
         packet, nodes, begin = encode_request(request), list(self.channel.nodes()), self.clock()
         expect = Expectation(request.kind, request.run, request.round, max_examples=self.config.rounds.max_examples)
         self.observer.round_started(request.round, step, len(nodes))
-        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{request.round}")
+        # A roll call shares its number with the round after it, not its group: late answers must not meet.
+        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{request.round}/describe")
         silent = set(nodes)
         for arrival in self._arrivals(set(nodes), lambda: False):
             silent.discard(arrival.node)
@@ -224,8 +224,38 @@ class Coordinator:
         members = {m.plant: m for m in state.members}
         for node, verdict, _ in self._ask_all(state, step):
             member = members.get(verdict.plant)
-            if isinstance(verdict, Accepted) and member is not None and verdict.examples == member.examples:
-                self._plant_of[node] = members.pop(verdict.plant).plant
+            if member is None:
+                continue
+            changed = _change(verdict, member, state)
+            if changed is None:
+                self._plant_of[node] = members.pop(member.plant).plant
+                self._left_out.pop(member.plant, None)
+            else:
+                self._left_out[member.plant] = changed
+
+
+def _change(verdict: Accepted | Rejected, member: Member, state: RunState) -> str | None:
+    """Why a plant is not the one that joined the run, or None when it is."""
+    if isinstance(verdict, Rejected):
+        return verdict.reason
+    if verdict.examples != member.examples:
+        return f"changed: {verdict.examples} windows, {member.examples} when the run began"
+    now = verdict.description
+    if now is None or (now.schema, now.manifest) != (state.schema, state.manifest):
+        return "changed: other tags or another detector than when the run began"
+    return None
+
+
+def _distinct(reports: Mapping[int, PlantReport], holders: Mapping[int, str]) -> tuple[PlantReport, ...]:
+    """Reports under names of their own, sorted: whoever does not hold the name that it gave is told by its node too."""
+    taken, named = set(holders.values()), []
+    for node, report in sorted(reports.items()):
+        name = report.plant
+        while name in taken and holders.get(node) != name:
+            name = f"{name} (node {node})"
+        taken.add(name)
+        named.append(replace(report, plant=name))
+    return tuple(sorted(named, key=lambda report: report.plant))
 
 
 def _judge_packet(arrival: Arrival, expect: Expectation, node: str) -> Accepted | Rejected:

@@ -56,7 +56,7 @@ def quorum(members: int, share: float) -> int:
         >>> quorum(5, 0.5), quorum(2, 0.5), quorum(27, 1.0)
         (3, 1, 27)
     """
-    return max(1, math.ceil(share * members))
+    return max(1, math.ceil(share * members - 1e-9))  # 0.56 of 25 is 14, and a little more in floating point
 
 
 def settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted) -> Outcome:

@@ -1,7 +1,7 @@
 """A bundle: everything a site needs to score and alarm, as one folder with one digest.
 
     SITE.bundle/
-        bundle.json          what it is: site, run, round, model digest, and the SHA-256 of every other file
+        bundle.json          what it is: site, run, round, model digest, the SHA-256 of every other file, and its own
         model.safetensors    weights and centroids, the global model of the round
         recipe.json          detector and window
         schema.json          the columns, in order
@@ -10,6 +10,8 @@
         threshold.json       value, rule and provenance
 
 A model and its threshold are one artefact: a bundle whose files do not match their digests is refused as a whole.
+A folder cannot be replaced by another in one step everywhere, so publishing renames twice. Between the two, and after a
+publisher was killed there, the older bundle is beside its place as `.SITE.bundle.old`: readers take it from there.
 """
 
 from __future__ import annotations
@@ -70,10 +72,21 @@ class Bundle:
 
 
 def publish(bundle: Bundle, folder: Path) -> None:
-    """Write a bundle, all or nothing: readers see the old folder or the new one.
+    """Write a bundle, all or nothing: `read_bundle` finds the old one or the new one, whenever the power goes.
 
     The files are written and synced beside the target, then renamed; an older bundle of the same name is replaced.
+
+    Raises:
+        BundleInvalid: the disk is full or the folder cannot be written; the older bundle stays.
     """
+    try:
+        _publish(bundle, folder)
+    except OSError as error:
+        cure = "Free some space or check the folder's permissions; the older bundle still serves."
+        raise BundleInvalid(f"{folder} cannot be written: {error.strerror or error}.", cure) from error
+
+
+def _publish(bundle: Bundle, folder: Path) -> None:
     files = {
         _MODEL: bundle.model.file_bytes,
         "recipe.json": bundle.recipe.model_dump_json(indent=1).encode(),
@@ -84,16 +97,39 @@ def publish(bundle: Bundle, folder: Path) -> None:
     }
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     index = {"format": FORMAT, "provenance": bundle.provenance.model_dump(), "digests": digests}
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)  # An earlier publisher was killed between its renames.
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for name, data in {**files, _INDEX: json.dumps(index, indent=1).encode()}.items():
+    for name, data in {**files, _INDEX: json.dumps({**index, "digest": _seal(index)}, indent=1).encode()}.items():
         _write_synced(fresh / name, data)
+    _sync_folder(fresh)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
+    _sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, part: str) -> Path:
+    return folder.with_name(f".{folder.name}.{part}")
+
+
+def _seal(index: dict[str, Any]) -> str:
+    """Digest of an index without its `digest`."""
+    kept = {name: value for name, value in index.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "nt":  # Windows opens no folders, and syncs their names by itself.
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -104,16 +140,47 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check every digest.
+    """Read a bundle and check every digest. May run while another process publishes.
 
     Raises:
         BundleInvalid: a file is missing, changed or malformed; the cause names it.
     """
+    while True:
+        place = _place(folder)
+        try:
+            return _read(place.folder)
+        except BundleInvalid:
+            if _place(folder) == place:
+                raise  # Otherwise the bundle was replaced while it was being read: read the new one.
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a bundle is at this moment; not equal to the place of the one that replaces it."""
+
+    folder: Path
+    identity: tuple[int, int] | None
+
+
+def _place(folder: Path) -> _Place:
+    for candidate in (folder, _beside(folder, "old")):
+        try:
+            found = candidate.stat()
+        except OSError:
+            continue
+        return _Place(candidate, (found.st_ino, found.st_mtime_ns))
+    return _Place(folder, None)
+
+
+def _read(folder: Path) -> Bundle:
     index = _read_index(folder)
     data = {name: _checked(folder, name, digest) for name, digest in index["digests"].items()}
     try:
+        provenance = Provenance.model_validate(index["provenance"])
+        if provenance.model != index["digests"][_MODEL]:
+            raise BundleInvalid(f"{folder}: {_MODEL} is not the model that the threshold was set for.")
         return Bundle(
-            provenance=Provenance.model_validate(index["provenance"]),
+            provenance=provenance,
             model=parse_model(data[_MODEL], str(folder / _MODEL)),
             recipe=_parse(Recipe, data, "recipe.json"),
             schema=_parse(SensorSchema, data, "schema.json"),
@@ -137,7 +204,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         if index["format"] != FORMAT or not isinstance(index["digests"], dict):
             raise ValueError("another format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if index["digest"] != _seal(index):
+            raise ValueError("it was changed after publishing")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleInvalid(f"{folder} holds no readable {_INDEX}: {error}.") from error
     return dict(index)
 

@@ -20,6 +20,7 @@ from shared.preprocess import Scaling
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
+ALPHA_MOST = 1e6
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -65,7 +66,7 @@ class ClusteringConfig(_Group):
 
     clusters: Annotated[int, Field(ge=1, le=256)] = 8
     unit: Positive = 60  # samples in a segment, the record that a statistic is normalised by
-    alpha_max: Annotated[float, Field(ge=0)] = 0.5
+    alpha_max: Annotated[float, Field(ge=0, le=ALPHA_MOST)] = 0.5
     beta: PositiveFloat = 0.05
     anneal_from: Literal["joint", "start"] = "joint"
     target: Literal["released", "local"] = "released"

@@ -41,7 +41,8 @@ class InProcessGrid(Grid):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
         self._work: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._done: dict[str, Message] = {}
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
+        self._groups: set[str] = set()
         self._room = threading.Semaphore(_BACKLOG * workers)
         self._closed = threading.Event()
         self._threads = [
@@ -75,18 +76,34 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        ids = []
-        for message in messages:
+        """Queue messages. Work and replies of other groups are of no use to anybody from now on, and dropped."""
+        batch, ids = list(messages), []
+        with self._news:
+            self._groups = {message.metadata.group_id for message in batch}
+            stale = [i for i, reply in self._done.items() if reply.metadata.group_id not in self._groups]
+            for message_id in stale:
+                del self._done[message_id]
+        self._make_room(len(stale))
+        for message in batch:
             message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
             ids.append(message.metadata.message_id)
             self._work.put(message)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        with self._lock:
+        with self._news:
             taken = [self._done.pop(i) for i in message_ids if i in self._done]
-        self._room.release(len(taken)) if taken else None
+        self._make_room(len(taken))
         return taken
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until a reply is there; Flower's own grids have no such method and are polled."""
+        with self._news:
+            self._news.wait_for(lambda: bool(self._done), timeout_s)
+
+    def _make_room(self, count: int) -> None:
+        if count:
+            self._room.release(count)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         ids = set(self.push_messages(messages))
@@ -96,7 +113,8 @@ class InProcessGrid(Grid):
             came = list(self.pull_messages(ids))
             ids -= {reply.metadata.reply_to_message_id for reply in came}
             replies += came
-            time.sleep(0 if came else 0.001)
+            if not came:
+                self.wait(0.1)
         return replies
 
     def _serve(self) -> None:
@@ -104,12 +122,20 @@ class InProcessGrid(Grid):
             self._room.acquire()
             if self._closed.is_set():
                 return
-            if time.time() > message.metadata.created_at + message.metadata.ttl:
-                self._room.release()
-                continue
-            reply = self._answer(message)
-            with self._lock:
-                self._done[message.metadata.message_id] = reply
+            if not (self._wanted(message) and self._finish(message, self._answer(message))):
+                self._make_room(1)
+
+    def _wanted(self, message: Message) -> bool:
+        late = time.time() > message.metadata.created_at + message.metadata.ttl
+        return not late and message.metadata.group_id in self._groups
+
+    def _finish(self, message: Message, reply: Message) -> bool:
+        with self._news:
+            if not self._wanted(message):
+                return False
+            self._done[message.metadata.message_id] = reply
+            self._news.notify_all()
+            return True
 
     def _answer(self, message: Message) -> Message:
         try:

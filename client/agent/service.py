@@ -26,7 +26,7 @@ from shared.bundle import Bundle, Provenance, publish
 from shared.clustering import statistic
 from shared.config import Recipe
 from shared.detectors import ClusterTarget, Detector, build, cluster_target
-from shared.errors import CrossplantError
+from shared.errors import BadPayload, CrossplantError
 from shared.model import Clusters, GlobalModel
 from shared.scoring import student_t_assignments
 from shared.series import FloatArray, SiteData
@@ -181,7 +181,7 @@ class PlantAgent:
         clock = _Clock()
         model = _model_of(request)
         if model.clusters is None:
-            raise CrossplantError("a cluster request without centroids.")
+            raise BadPayload("a cluster request without centroids.")
         arrays, numbers = self._statistic(model, model.clusters, request.radius, bench)
         clock.lap("cluster")
         return _Answer(arrays, {**numbers, **clock.numbers()}, {})
@@ -221,7 +221,7 @@ class PlantAgent:
 
 def _model_of(request: Request) -> GlobalModel:
     if request.model is None:
-        raise CrossplantError("a request without a model.")
+        raise BadPayload("a request without a model.")
     return request.model
 
 

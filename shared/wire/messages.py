@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shared.config import Recipe
+from shared.config import ALPHA_MOST, Recipe
 from shared.errors import BadPayload
 from shared.model import Clusters, GlobalModel, TensorSpec, Weights
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
@@ -142,8 +143,11 @@ def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int)
 
 
 def _parse_order(packet: Packet) -> TrainOrder:
+    alpha = number(packet, "alpha")
+    if not 0 <= alpha <= ALPHA_MOST:
+        raise BadPayload(f"alpha is {alpha:g}, expected 0 to {ALPHA_MOST:g}.")
     return TrainOrder(
-        alpha=number(packet, "alpha"),
+        alpha=alpha,
         step=whole(packet, "step"),
         one_step=bool(whole(packet, "one_step")),
         with_statistic=bool(whole(packet, "with_statistic")),
@@ -164,8 +168,7 @@ def _parse_clusters(packet: Packet, latent: int) -> Clusters | None:
         if f"{CLUSTER}{name}" not in packet.arrays:
             raise BadPayload(f"clusters without {name}.")
         parts[name] = decode_array(packet.arrays[f"{CLUSTER}{name}"], shape, dtype)
-    if not all(np.isfinite(part).all() for name, part in parts.items() if name != "radius"):
-        raise BadPayload("clusters with values that are not finite.")
+    _check_clusters(parts)
     return Clusters(
         centroids_KZ=parts["centroids"].astype(np.float32),
         frequency_K=parts["frequency"].astype(np.float32),
@@ -173,6 +176,25 @@ def _parse_clusters(packet: Packet, latent: int) -> Clusters | None:
         misses_K=parts["misses"].astype(np.int64),
         radius=float(parts["radius"][0]),
     )
+
+
+_WITHIN = {
+    "centroids": (-1e6, 1e6),
+    "frequency": (1e-9, 1.0),
+    "active": (0, 1),
+    "misses": (0, 1e9),
+    "radius": (0, math.inf),
+}
+
+
+def _check_clusters(parts: Mapping[str, NDArray[np.generic]]) -> None:
+    """A frequency of 0 would make the loss divide by nothing, as would no active cluster; NaN is within no bounds."""
+    for name, (low, high) in _WITHIN.items():
+        values = parts[name].astype(np.float64)
+        if not ((low <= values) & (values <= high)).all():
+            raise BadPayload(f"clusters with a {name} outside of {low:g} to {high:g}.")
+    if not parts["active"].any():
+        raise BadPayload("clusters of which none is active.")
 
 
 def parse_weights(packet: Packet, manifest: tuple[TensorSpec, ...]) -> Weights:
@@ -228,8 +250,8 @@ def shown(value: object, longest: int = 40) -> str:
     """A peer's value for a person to read: printable, short, whatever it is.
 
     Example:
-        >>> shown(10**5000), shown("a\\nb"), shown(2.5)
-        ('a number beyond 64 bits', "'a\\\\nb'", '2.5')
+        >>> shown(10**5000), shown("north"), shown(2.5)
+        ('a number beyond 64 bits', "'north'", '2.5')
     """
     if isinstance(value, int) and abs(value) >= _BEYOND:
         return "a number beyond 64 bits"

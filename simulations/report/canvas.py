@@ -51,7 +51,7 @@ CLUSTERS = (
     "#99aa22",
 )
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -102,7 +102,7 @@ def house_style() -> Iterator[None]:
 
 
 def panels(
-    height_in: float, ratios: tuple[float, ...], layout: Literal["constrained", "none"] = "constrained"
+    height_in: float, ratios: tuple[float, ...], layout: Literal["constrained"] | None = "constrained"
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels under each other that share the horizontal axis."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
@@ -143,7 +143,9 @@ def finish(figure: Figure, name: str, alt: str, caption: str) -> Drawing:
 
 def _stripped(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<(g|path|rect) id="(?!m)[^"]*"', r"<\1", svg)
+    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
+    kept = {name for pair in used for name in pair}
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in kept else "", svg)
     svg = svg.replace("xlink:href=", "href=").replace("'DejaVu Sans'", "inherit")
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace("\n", ""), svg)
     for colour, variable in _VARIABLES.items():

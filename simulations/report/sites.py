@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,15 +39,15 @@ _PEAK = 25.0  # times the usual spread of the score: from here on the axis is be
 
 def timeline(result: SiteResult, index: int, sites: int) -> Drawing | None:
     """Score, threshold, alarms and labelled events of one site; None when it has no score."""
-    scores_T = drawable(result.scores_T)
-    if np.isnan(scores_T).all():
+    if np.isnan(result.scores_T).all():
         return None
+    scores_T = _topped(result.scores_T)
     edges_B = buckets(len(scores_T), sites)
-    figure, (score, strips) = panels(2.3, (4.0, 1.0), "none")
-    figure.subplots_adjust(left=0.065, right=0.995, top=0.97, bottom=0.18, hspace=0.22)
+    figure, (score, strips) = panels(2.3, (4.0, 1.0), None)
+    figure.subplots_adjust(left=0.065, right=0.985, top=0.97, bottom=0.18, hspace=0.22)
     rows, envelope = downsample(scores_T, edges_B)
     score.plot(rows, envelope, color=BLUE, linewidth=0.7)
-    score.axhline(result.bundle.threshold.value, color=INK, linestyle="--", linewidth=1)
+    score.axhline(float(drawable(result.bundle.threshold.value)), color=INK, linestyle="--", linewidth=1)
     score.set_ylabel("score")
     _bend(score, scores_T, result.bundle.threshold.value)
     _strips(score, strips, result, edges_B)
@@ -56,6 +57,13 @@ def timeline(result: SiteResult, index: int, sites: int) -> Drawing | None:
     strips.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     strips.set_xlabel("test row")
     return finish(figure, f"site-{index}", _alt(result), _caption(result))
+
+
+def _topped(scores_T: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Scores that can be drawn: infinite ones lie as high as the highest other."""
+    finite_T = np.isfinite(scores_T)
+    low, high = (scores_T[finite_T].min(), scores_T[finite_T].max()) if finite_T.any() else (0.0, 1.0)
+    return drawable(np.clip(scores_T, low, high))
 
 
 def _strips(score: Axes, strips: Axes, result: SiteResult, edges_B: NDArray[np.int_]) -> None:
@@ -116,7 +124,8 @@ def _bend(ax: Axes, scores_T: NDArray[np.float64], threshold: float) -> None:
 
 def _alt(result: SiteResult) -> str:
     alarms_T = result.bundle.threshold.alarms(result.scores_T)
-    told = f"Score of {result.site} over {count(len(result.scores_T), 'test row')}, {int(alarms_T.sum()):,} of them alarmed"
+    rows, alarmed = count(len(result.scores_T), "test row"), int(alarms_T.sum())
+    told = f"Score of {result.site} over {rows}, {alarmed:,} of them alarmed"
     if result.labels_T is None:
         return f"{told}; there are no labels."
     events = len(spans(result.labels_T, result.starts))
@@ -129,7 +138,10 @@ def _caption(result: SiteResult) -> str:
     cuts = f" Dotted lines: beginnings of {count(pieces, 'recording')}." if pieces > 1 else ""
     unscored = int(np.isnan(result.scores_T).sum())
     gaps = f" {count(unscored, 'row')} without a score, where no full window ends." if unscored else ""
-    return f"Threshold {significant(result.bundle.threshold.value, 4)} (dashed); a row is {duration(result.period_s)}.{cuts}{gaps}"
+    threshold = significant(result.bundle.threshold.value, 4)
+    infinite = int(np.isinf(result.scores_T).sum())
+    tops = f" {count(infinite, 'row')} with an infinite score, drawn at the top." if infinite else ""
+    return f"Threshold {threshold} (dashed); a row is {duration(result.period_s)}.{cuts}{gaps}{tops}"
 
 
 def ranking(material: Material) -> Drawing | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from shared.metrics.summary import Evaluation, macro
 from simulations.evaluate import SiteResult
-from simulations.report.curves import SETTLED, last_move
 from simulations.report.material import Material
+from simulations.report.movement import SETTLED, last_move
 from simulations.report.words import DASH, count, duration, number, percent
 
 EXCESS = 10  # times the asked rate of false alarms: from here on a site is named
@@ -59,8 +59,8 @@ def _warnings(material: Material) -> Iterator[str]:
         yield f"{_sites(len(material.refused))} refused in the describe round; see the first row of the rounds."
     if material.weak:
         yield (
-            f"{len(material.weak)} of {count(len(material.results), 'threshold')} are weak: the calibration data cannot "
-            "carry the promised rate of false alarms. The thresholds table says why."
+            f"{len(material.weak)} of {count(len(material.results), 'threshold')} are weak: the calibration data "
+            "cannot carry the promised rate of false alarms. The thresholds table says why."
         )
     yield from _loud(material)
     moved = last_move(material.records)
@@ -76,8 +76,8 @@ def _loud(material: Material) -> Iterator[str]:
     rest = macro(evaluation for result, evaluation in material.measured if not excessive(result, evaluation))
     yield (
         f"{_sites(len(loud))} alarming at least {EXCESS} times the share of normal rows that was asked for: {named}. "
-        "Their test data is unlike their training data, or their threshold is too low; alarms at all times notice every "
-        f"event. Without them, {percent(rest['event_recall'])} of the events are noticed."
+        "Their test data is unlike their training data, or their threshold is too low; alarms at all times notice "
+        f"every event. Without them, {percent(rest['event_recall'])} of the events are noticed."
     )
 
 
@@ -118,8 +118,8 @@ def _alarms(mean: dict[str, float]) -> str:
     return (
         f"At the sites' own thresholds, which were fitted on normal data alone, {percent(mean['event_recall'])} of the "
         f"events are noticed, {duration(mean['delay_s'])} after they begin (mean of the sites' medians); the price is "
-        f"{number(mean['false_alarms_per_day'], 1)} false alarms a day, with {percent(mean['false_alarm_share'])} of the "
-        "normal rows alarmed."
+        f"{number(mean['false_alarms_per_day'], 1)} false alarms a day, with {percent(mean['false_alarm_share'])} of "
+        "the normal rows alarmed."
     )
 
 
@@ -134,8 +134,8 @@ def _f1(mean: dict[str, float]) -> str:
 
 def _adjusted(mean: dict[str, float]) -> str:
     return (
-        f"Point-adjusted F1 is {number(mean['point_adjusted_f1'])} ({number(mean['point_adjusted_f1_best'])} at its best "
-        f"threshold), and that of a random score {number(mean['point_adjusted_f1_random'])}. Point adjustment counts a "
-        "whole event as found once a single row of it is alarmed, so that long events reward any score that fires now "
-        "and then: the figure means nothing without its random control, and it is given only because papers quote it."
+        f"Point-adjusted F1 is {number(mean['point_adjusted_f1'])} ({number(mean['point_adjusted_f1_best'])} at its "
+        f"best threshold); that of a random score is {number(mean['point_adjusted_f1_random'])}. Point adjustment "
+        "counts a whole event as found once a single row of it is alarmed, so that long events reward any score that "
+        "fires now and then: the figure means nothing without its random control. It is here because papers quote it."
     )

@@ -14,8 +14,9 @@ from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult
 from simulations.report import reproduce, tables
 from simulations.report.canvas import Drawing, house_style
-from simulations.report.curves import clusters, losses
+from simulations.report.losses import losses
 from simulations.report.material import SHOWN, Material
+from simulations.report.movement import clusters
 from simulations.report.sites import ranking, timeline
 from simulations.report.summary import sentences, tiles, warnings
 from simulations.report.words import count, duration, number, percent
@@ -121,5 +122,6 @@ def _line(result: SiteResult, found: Evaluation | None) -> str:
         return "no labelled test data" if result.test_rows else "no test data"
     return (
         f"AUPRC {number(found.auprc)} (random {number(found.anomaly_share)}), {percent(found.event_recall)} of "
-        f"{count(found.events, 'event')} noticed, {number(found.false_alarms_per_day, 1)} false alarms a day"
+        f"{count(found.events, 'event')} noticed, {number(found.false_alarms_per_day, 1)} false alarms a day, "
+        f"{percent(found.false_alarm_share)} of the normal rows alarmed"
     )

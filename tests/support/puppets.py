@@ -1,4 +1,4 @@
-"""Plants made of cardboard: well-formed replies to any request, without data or torch, on a stage with its own clock."""
+"""Plants made of cardboard: well-formed replies to any request, without data, on a stage with its own clock."""
 
 from __future__ import annotations
 

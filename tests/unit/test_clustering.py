@@ -1,4 +1,4 @@
-"""The tests that notes/privacy.md, section 1.6, asks to keep carry its numbers: T1, T2, T3 and T7 (T6 is a property)."""
+"""Tests that notes/privacy.md, section 1.6, asks to keep carry its numbers: T1, T2, T3, T7 (T6 is a property)."""
 
 from __future__ import annotations
 

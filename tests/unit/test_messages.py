@@ -77,7 +77,9 @@ def test_a_radius_comes_back_though_flower_carries_no_infinity(radius: float) ->
 
 def test_an_unbounded_latent_has_clusters_without_a_radius() -> None:
     unbounded = GlobalModel(MODEL.weights, replace(CLUSTERS, radius=math.inf))
-    assert parse_request(encode_request(request(Kind.CLUSTER, unbounded)), MANIFEST, Z).model.clusters.radius == math.inf
+    assert (
+        parse_request(encode_request(request(Kind.CLUSTER, unbounded)), MANIFEST, Z).model.clusters.radius == math.inf
+    )
 
 
 # ---- hostile requests ------------------------------------------------------------------------------------------------
@@ -96,6 +98,10 @@ def weighing(**weights: np.ndarray) -> Packet:
     return digested(GlobalModel({**MODEL.weights, **{k.replace("__", "."): v for k, v in weights.items()}}, CLUSTERS))
 
 
+def replacing(**parts: np.ndarray) -> Packet:
+    return changed(TRAIN, arrays={f"clusters/{name}": encode_array(values) for name, values in parts.items()})
+
+
 TRAIN = encode_request(request(Kind.TRAIN))
 BIAS = np.asarray(MODEL.weights["output.bias"])
 NAN, INF = float("nan"), float("inf")
@@ -110,7 +116,7 @@ HOSTILE: dict[str, tuple[Packet, str]] = {
     "recipe that is no JSON": (changed(TRAIN, texts={"recipe": "{"}), "CP-501"),
     "nested recipe": (changed(TRAIN, texts={"recipe": '{"detector":' * 50_000}), "CP-501"),
     "recipe with an extra setting": (changed(TRAIN, texts={"recipe": '{"upload": true}'}), "CP-501"),
-    "unknown detector": (changed(TRAIN, texts={"recipe": '{"detector": {"name": "spy"}}'}), "CP-102"),
+    "unknown detector": (changed(TRAIN, texts={"recipe": '{"detector": {"name": "spy", "window": 8}}'}), "CP-102"),
     "window longer than the data": (changed(TRAIN, texts={"recipe": '{"detector": {"window": 5000}}'}), "CP-204"),
     "endless stride": (changed(TRAIN, texts={"recipe": f'{{"training": {{"stride": {10**30}}}}}'}), "CP-501"),
     "no round": (changed(TRAIN, numbers={"round": None}), "CP-501"),
@@ -138,7 +144,7 @@ HOSTILE: dict[str, tuple[Packet, str]] = {
     "NaN radius": (changed(TRAIN, numbers={"radius": NAN}), "CP-501"),
     "no radius": (changed(TRAIN, numbers={"radius": None}), "CP-501"),
     "flag that is none": (changed(TRAIN, numbers={"with_statistic": -1}), "CP-501"),
-    "centroids of another latent": (changed(TRAIN, arrays={"clusters/centroids": encode_array(np.zeros((3, 1), "f"))}), ""),
+    "centroids of another latent": (replacing(centroids=np.zeros((K, 1), np.float32)), "CP-501"),
     "centroids alone": (changed(TRAIN, arrays={"clusters/frequency": None}), "CP-501"),
     "frequency alone": (changed(TRAIN, arrays={"clusters/centroids": None}), "CP-501"),
     "5,000 centroids": (changed(TRAIN, arrays={"clusters/centroids": RawArray("f", (5000, Z), b"")}), "CP-501"),
@@ -149,9 +155,9 @@ HOSTILE: dict[str, tuple[Packet, str]] = {
     "no active cluster": (clustered(active_K=np.zeros(K, bool)), "CP-501"),
     "NaN cluster radius": (clustered(radius=NAN), "CP-501"),
     "negative cluster radius": (clustered(radius=-1.0), "CP-501"),
-    "NaN misses": (changed(TRAIN, arrays={"clusters/misses": encode_array(np.full(K, NAN))}), "CP-501"),
-    "endless misses": (changed(TRAIN, arrays={"clusters/misses": encode_array(np.full(K, 1e300))}), "CP-501"),
-    "active that is neither": (changed(TRAIN, arrays={"clusters/active": encode_array(np.full(K, 7, np.uint8))}), "CP-501"),
+    "NaN misses": (replacing(misses=np.full(K, NAN)), "CP-501"),
+    "endless misses": (replacing(misses=np.full(K, 1e300)), "CP-501"),
+    "active that is neither": (replacing(active=np.full(K, 7, np.uint8)), "CP-501"),
 }
 
 
@@ -227,8 +233,8 @@ def test_records_become_a_packet() -> None:
         (records(texts={"kind": b"train"}), "text"),
         (records(texts={"kind": ["train"]}), "text"),
         (records(texts={"kind": 3}), "text"),
-        (records(arrays={"a": SimpleNamespace(stype="pickle", dtype="f", shape=(), data=b"")}), "serialised as 'pickle'"),
-        (records(arrays={"a": SimpleNamespace(stype="numpy.ndarray", dtype="f", shape=(), data="text")}), "serialised"),
+        (records(arrays={"a": SimpleNamespace(stype="pickle", dtype="f", shape=(), data=b"")}), "as 'pickle'"),
+        (records(arrays={"a": SimpleNamespace(stype="numpy.ndarray", dtype="f", shape=(), data="x")}), "serialised"),
     ],
 )
 def test_other_records_are_refused(content: dict[str, object], telling: str) -> None:
