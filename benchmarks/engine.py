@@ -136,7 +136,7 @@ class Driver:
 def driven(name: str, folder: Path, plants: int, workers: int, pretrain: int) -> Iterator[Driver]:
     """Start an engine; it is ended when the block is left."""
     folder.mkdir(parents=True)
-    arguments = ["benchmarks.engine", name, str(plants), str(workers), str(pretrain)]
+    arguments = ["-m", "benchmarks.engine", name, str(plants), str(workers), str(pretrain)]
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(folder / _SOCKET))
         door.listen()

@@ -45,7 +45,7 @@ def measure(scratch: Path, quick: bool) -> list[Figure]:
 
 
 def _run(folder: Path, plants: int, slow_s: float = 0.0, workers: int = 1) -> dict[str, object]:
-    arguments = ["benchmarks.memory", str(plants), str(workers), "2" if slow_s else "4"]
+    arguments = ["-m", "benchmarks.memory", str(plants), str(workers), "2" if slow_s else "4"]
     with child(arguments, folder, {SLOW: str(slow_s)}) as process:
         if process.wait(_PATIENCE_S):
             raise RuntimeError(f"the run of {plants} plants failed:\n{tail(folder)}")

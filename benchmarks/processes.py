@@ -22,14 +22,14 @@ _GRACE_S = 20.0
 def child(
     arguments: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m ARGUMENTS` in `folder`, which holds no package named like ours; its output goes to `folder/log`.
+    """Run `python ARGUMENTS` in `folder`, which holds no package named like ours; its output goes to `folder/log`.
 
     However the block is left, the process and every process that it started are gone afterwards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [sys.executable, *arguments],
             cwd=folder,
             env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder), **(extra or {})},
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -68,10 +69,10 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     starts_N = window_starts(len(train_rows), window, recipe.training.stride, train_starts)
     held_N = window_starts(len(hold_rows), window, 1, hold_starts)
     if len(starts_N) < 2 or len(held_N) < 1:
-        share, least = recipe.training.holdout, int(np.ceil(window / recipe.training.holdout)) + 1
         raise TooFewRows(
             f"site {site.name!r} has {len(rows_TD)} training rows: {len(starts_N)} training and {len(held_N)} held-out "
-            f"windows of {window} rows at a hold-out of {share:.0%}; at least {least} rows are needed.",
+            f"windows of {window} rows at a hold-out of {recipe.training.holdout:.0%}; at least {_least_rows(recipe)} "
+            "rows are needed in one recording.",
         )
     pre = recipe.preprocess
     scaler = fit_scaler(train_rows, pre.scaling, pre.clip_quantile, pre.clip_live, pre.guard, site.name)
@@ -93,7 +94,7 @@ def _split(
     train: list[FloatArray] = []
     held: list[FloatArray] = []
     for begin, end in zip(recordings, [*recordings[1:], len(rows_TD)], strict=True):
-        kept = round((end - begin) * (1 - recipe.training.holdout))
+        kept = _kept(end - begin, recipe)
         if end - begin - kept < recipe.detector.window:
             kept = end - begin
         train.append(rows_TD[begin : begin + kept])
@@ -106,6 +107,22 @@ def _split(
         np.concatenate(held) if held else empty,
         _starts(held),
     )
+
+
+def _least_rows(recipe: Recipe) -> int:
+    """Shortest recording that gives two training windows and one held-out window."""
+    window, share = recipe.detector.window, recipe.training.holdout
+    fewest = int(max((window - 1) / share, (window + recipe.training.stride - 1) / (1 - share)))
+    return next(rows for rows in count(fewest) if _enough(rows, recipe))
+
+
+def _enough(rows: int, recipe: Recipe) -> bool:
+    window, kept = recipe.detector.window, _kept(rows, recipe)
+    return rows - kept >= window and kept >= window + recipe.training.stride
+
+
+def _kept(rows: int, recipe: Recipe) -> int:
+    return round(rows * (1 - recipe.training.holdout))
 
 
 def _starts(pieces: list[FloatArray]) -> tuple[int, ...]:
