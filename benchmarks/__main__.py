@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -68,11 +69,18 @@ def _run(name: str, quick: bool) -> Result:
         folder = Path(scratch)
         arguments = ["-m", "benchmarks.child", name, str(folder / "result.json"), *(["--quick"] * quick)]
         with child(arguments, folder) as process:
-            code = process.wait(_PATIENCE_S)
+            code = _wait(process)
         load = (before, os.getloadavg()[0])
         if code:
             return Result(name, failure=tail(folder), load=load)
         return Result(name, json.loads((folder / "result.json").read_text(encoding="utf-8")), load=load)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return 124
 
 
 def _title() -> str:

@@ -1,8 +1,13 @@
-"""The in-process engine against Flower's Ray engine: same apps, same plants, same workers, a round in turns."""
+"""The in-process engine against Flower's Ray engine: same apps, same plants, same workers, a round in turns.
+
+While one works, every process of the other is stopped (SIGSTOP), so that neither burdens the other. Ray's start is not
+in the steady cost; it is told beside it.
+"""
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.engine import Driver, driven
@@ -10,36 +15,62 @@ from benchmarks.figures import Figure, median
 
 LIMIT = 1 / 3
 PLANTS = 20
-NAMES = ("inprocess", "ray")
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one engine took: seconds to its first request, wall seconds of each round, CPU seconds of all of them."""
+
+    start: float
+    walls: list[float]
+    cpu: float
 
 
 def measure(scratch: Path, quick: bool) -> list[Figure]:
     """With one worker each, then with two."""
-    return [figure for workers in (1, 2) for figure in _compare(scratch / f"w{workers}", workers, 5 if quick else 15)]
+    return [figure for workers in (1, 2) for figure in _compare(scratch / f"w{workers}", workers, 6 if quick else 20)]
 
 
 def _compare(folder: Path, workers: int, rounds: int) -> list[Figure]:
-    ours = driven("inprocess", folder / "a", PLANTS, workers, rounds + 3)
-    with ours as a, driven("ray", folder / "b", PLANTS, workers, rounds + 3) as b:
-        starts = [engine.until_pretrain() for engine in (a, b)]
-        pairs = _in_turns(a, b, rounds)
-    ms = [[1e3 * pair[i] / PLANTS for pair in pairs] for i in range(2)]
-    ratios = [one / other for one, other in pairs]
+    planned = rounds + _WARM_UP
+    ours = driven("inprocess", folder / "a", PLANTS, workers, planned)
+    with ours as a, driven("ray", folder / "b", PLANTS, workers, planned) as b:
+        one, other = _in_turns(a, b, rounds)
+    ratios = [mine / rays for mine, rays in zip(one.walls, other.walls, strict=True)]
     label = f"{workers} worker{'s' * (workers > 1)}"
+    told = f"in-process {1e3 * one.start:.0f} ms"
     return [
-        median(f"steady cost, in-process / Ray, {label}", ratios, "x", LIMIT, f"{PLANTS} plants, rounds in turns"),
-        median(f"  in-process, a client task, {label}", ms[0], "ms"),
-        median(f"  Ray, a client task, {label}", ms[1], "ms"),
-        Figure(f"  start-up beyond imports, in-process, {label}", starts[0], "s"),
-        Figure(f"  start-up beyond imports, Ray, {label}", starts[1], "s", note=_times(starts)),
+        median(f"steady cost, in-process / Ray, {label}", ratios, "x", LIMIT, f"wall, {PLANTS} plants"),
+        Figure("  the same, CPU of all processes", one.cpu / other.cpu, "x"),
+        *(_task(f"  {name}, a client task", side) for name, side in (("in-process", one), ("Ray", other))),
+        Figure("  Ray: start-up beyond imports", other.start, "s", note=told),
     ]
 
 
-def _in_turns(a: Driver, b: Driver, rounds: int) -> list[tuple[float, float]]:
-    """Two rounds of each to warm up, then pairs."""
-    pairs = [(a.pretrain_round(), b.pretrain_round()) for _ in range(rounds + 2)]
-    return pairs[2:]
+def _task(name: str, side: Side) -> Figure:
+    cpu = f"CPU {1e3 * side.cpu / len(side.walls) / PLANTS:.1f} ms"
+    return median(name, [1e3 * wall / PLANTS for wall in side.walls], "ms", note=cpu)
 
 
-def _times(starts: list[float]) -> str:
-    return f"{starts[1] / statistics.fmean(starts[:1]):.0f} x in-process"
+def _in_turns(a: Driver, b: Driver, rounds: int) -> tuple[Side, Side]:
+    engines = (a, b)
+    starts = [_paused(engine, engine.until_pretrain) for engine in engines]
+    for _ in range(_WARM_UP):
+        for engine in engines:
+            _paused(engine, engine.pretrain_round)
+    before = [engine.cpu_s() for engine in engines]
+    walls = [[_paused(engine, engine.pretrain_round) for engine in engines] for _ in range(rounds)]
+    spent = [engine.cpu_s() - cpu for engine, cpu in zip(engines, before, strict=True)]
+    sides = zip(starts, zip(*walls, strict=True), spent, strict=True)
+    one, other = (Side(start, list(own), cpu) for start, own, cpu in sides)
+    return one, other
+
+
+def _paused(engine: Driver, act: Callable[[], float]) -> float:
+    """Let a stopped engine act, and stop it again."""
+    engine.resume()
+    try:
+        return act()
+    finally:
+        engine.pause()

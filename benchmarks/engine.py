@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.federation import RUN, Watch, new_store, run_no_op, settings
 from benchmarks.noop import FIRST
@@ -106,10 +109,11 @@ class Driver:
         plants: how many it has.
     """
 
-    def __init__(self, folder: Path, line: Line, plants: int) -> None:
+    def __init__(self, folder: Path, line: Line, plants: int, group: int) -> None:
         self.plants = plants
         self._folder = folder
         self._line = line
+        self._group = group
         self._begun: float = self._hear()
 
     def _hear(self) -> Any:
@@ -122,6 +126,20 @@ class Driver:
         """Go through the describe round; returns the seconds from starting the engine to the first request."""
         self._hear()
         return float((self._folder / "first").read_text(encoding="ascii")) - self._begun
+
+    def pause(self) -> None:
+        """Stop every process of the engine: Ray polls while it has nothing to do, which would burden the other one."""
+        os.killpg(self._group, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        os.killpg(self._group, signal.SIGCONT)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the engine's processes so far."""
+        first = psutil.Process(self._group)
+        times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
+        return float(sum(t.user + t.system for t in times))
 
     def pretrain_round(self) -> float:
         """One more round; its wall seconds."""
@@ -140,8 +158,13 @@ def driven(name: str, folder: Path, plants: int, workers: int, pretrain: int) ->
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(folder / _SOCKET))
         door.listen()
-        with child(arguments, folder, {FIRST: str(folder / "first")}), _answered(door, folder) as end:
-            yield Driver(folder, Line(end), plants)
+        extra = {FIRST: str(folder / "first")}
+        with child(arguments, folder, extra) as process, _answered(door, folder) as end:
+            driver = Driver(folder, Line(end), plants, process.pid)
+            try:
+                yield driver
+            finally:
+                driver.resume()
 
 
 def _answered(door: socket.socket, folder: Path) -> socket.socket:

@@ -170,7 +170,7 @@ def train(detector: Detector, windows_NWD: Tensor, noise: torch.Generator) -> fl
     """One epoch of Adam as anybody would write it; returns the mean loss."""
     optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3)
     losses = []
-    for index_B in torch.randperm(len(windows_NWD), generator=noise).split(128):
+    for index_B in torch.split(torch.randperm(len(windows_NWD), generator=noise), 128):
         batch_BWD = windows_NWD[index_B]
         optimizer.zero_grad()
         loss = (detector.decode(detector.encode(batch_BWD, noise), noise) - batch_BWD).square().mean()
@@ -183,5 +183,5 @@ def train(detector: Detector, windows_NWD: Tensor, noise: torch.Generator) -> fl
 @torch.no_grad()
 def evaluate(detector: Detector, windows_NWD: Tensor) -> float:
     """Mean squared error, 512 windows at a time as the agent does."""
-    parts = [(detector(part)[0] - part).square().mean(dim=(1, 2)) for part in windows_NWD.split(512)]
+    parts = [(detector(part)[0] - part).square().mean(dim=(1, 2)) for part in torch.split(windows_NWD, 512)]
     return float(torch.cat(parts).mean())

@@ -13,6 +13,7 @@ import resource
 import statistics
 import sys
 import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.federation import Watch, run_no_op
@@ -28,15 +29,15 @@ def measure(scratch: Path, quick: bool) -> list[Figure]:
     """Few and many plants in turns, then many with a straggler at the head of the roster."""
     few, many = (100, 300) if quick else (100, 1_000)
     runs = [(_run(scratch / f"{i}a", few), _run(scratch / f"{i}b", many)) for i in range(1 if quick else 2)]
-    growth = [big["peak_mb"] - small["peak_mb"] for small, big in runs]
+    growth = [big.peak_mb - small.peak_mb for small, big in runs]
     late = _run(scratch / "late", many, slow_s=5.0, workers=2)
-    held = late["peak_mb"] - statistics.median(small["peak_mb"] for small, _ in runs)
-    seconds = [value for _, big in runs for value in big["seconds"]]
-    tasks = [1e3 * value / few for small, _ in runs for value in small["seconds"]]
+    held = late.peak_mb - statistics.median(small.peak_mb for small, _ in runs)
+    seconds = [value for _, big in runs for value in big.seconds]
+    tasks = [1e3 * value / few for small, _ in runs for value in small.seconds]
     return [
         median(f"peak memory, {many} plants - {few} plants", growth, "MB", LIMIT_MB, "plain mean, 1 worker"),
-        median(f"  peak at {few} plants", [small["peak_mb"] for small, _ in runs], "MB"),
-        median(f"  peak at {many} plants", [big["peak_mb"] for _, big in runs], "MB"),
+        median(f"  peak at {few} plants", [small.peak_mb for small, _ in runs], "MB"),
+        median(f"  peak at {many} plants", [big.peak_mb for _, big in runs], "MB"),
         median(f"  a round of {many} plants", seconds, "s"),
         median(f"  a client task at {few} plants", tasks, "ms"),
         median(f"  a client task at {many} plants", [1e3 * value / many for value in seconds], "ms"),
@@ -44,12 +45,20 @@ def measure(scratch: Path, quick: bool) -> list[Figure]:
     ]
 
 
-def _run(folder: Path, plants: int, slow_s: float = 0.0, workers: int = 1) -> dict[str, object]:
+@dataclass(frozen=True)
+class Run:
+    """Peak memory of a run's process, and the seconds of its pretrain rounds."""
+
+    peak_mb: float
+    seconds: list[float]
+
+
+def _run(folder: Path, plants: int, slow_s: float = 0.0, workers: int = 1) -> Run:
     arguments = ["-m", "benchmarks.memory", str(plants), str(workers), "2" if slow_s else "4"]
     with child(arguments, folder, {SLOW: str(slow_s)}) as process:
         if process.wait(_PATIENCE_S):
             raise RuntimeError(f"the run of {plants} plants failed:\n{tail(folder)}")
-    return json.loads((folder / "result").read_text(encoding="ascii"))
+    return Run(**json.loads((folder / "result").read_text(encoding="ascii")))
 
 
 def main(plants: int, workers: int, pretrain: int) -> None:
@@ -58,8 +67,8 @@ def main(plants: int, workers: int, pretrain: int) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     watch = Watch()
     run_no_op(Path.cwd() / "store", plants, pretrain, watch, workers)
-    result = {"peak_mb": peak_mb(), "seconds": [seconds for _, seconds, _ in watch.pretrain(plants)]}
-    Path("result").write_text(json.dumps(result), encoding="ascii")
+    result = Run(peak_mb(), [seconds for _, seconds, _ in watch.pretrain(plants)])
+    Path("result").write_text(json.dumps(asdict(result)), encoding="ascii")
 
 
 def peak_mb() -> float:

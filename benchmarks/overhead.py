@@ -17,6 +17,7 @@ from server import phases
 from server.aggregate import RunningMean
 from server.app import _records as request_records
 from server.rounds import RoundRecord, RunState
+from shared.config import RunConfig
 from shared.detectors import build
 from shared.model import GlobalModel, initial_weights
 from shared.wire.gate import Accepted, Expectation, Rejected, parse_reply
@@ -42,7 +43,7 @@ def measure(scratch: Path, quick: bool) -> list[Figure]:
         median("overhead a client task, wall", wall, "ms", LIMIT_MS, f"{PLANTS} plants, 1 worker, commit included"),
         median("  the same, CPU of the process", cpu, "ms"),
         Figure("  in training steps (batch 128, 1 thread)", ratio, "x", note="interleaved, same run"),
-        *_parts(scratch / "parts", 30 if quick else 200),
+        *_parts(30 if quick else 200),
         *_commit(rounds),
     ]
 
@@ -71,9 +72,9 @@ def _commit(rounds: list[tuple[RoundRecord, float, float]]) -> list[Figure]:
     return [median("  part, round: settle and commit, a task", beyond, "ms")]
 
 
-def _parts(folder: Path, times: int) -> list[Figure]:
+def _parts(times: int) -> list[Figure]:
     """Each activity alone, on one thread; together they may exceed the whole, since server and plant overlap."""
-    state, step, config = _described(folder)
+    state, step, config = _described()
     request = phases.request(step, state, config)
     sent = encode_request(request)
     assert request.model is not None
@@ -104,7 +105,7 @@ def _accepted(verdict: Accepted | Rejected) -> None:
     assert isinstance(verdict, Accepted)
 
 
-def _described(folder: Path) -> tuple[RunState, phases.Step, object]:
+def _described() -> tuple[RunState, phases.Step, RunConfig]:
     """The state after a describe round, and the first training step."""
     config = settings(1)
     manifest = noop.manifest()

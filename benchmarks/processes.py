@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,14 +63,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
-        return psutil.Process(process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+        return found
     except psutil.NoSuchProcess:
         return []
 
 
-def _quietly(kill: object) -> None:
+def _quietly(kill: Callable[[], None]) -> None:
     try:
-        kill()  # type: ignore[operator]
+        kill()
     except psutil.NoSuchProcess:
         return
 

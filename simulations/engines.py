@@ -163,7 +163,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
         try:
-            child.wait(20)
+            child.wait(5)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

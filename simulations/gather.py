@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.ingest.base import load
-from client.training.workspace import Workspace, prepare
+from client.training.workspace import CONSTANT, Workspace, prepare
 from shared.config import RunConfig
 from shared.errors import NothingToLearn, TooFewRows, TooFewSites
 from shared.series import Repair, SiteData
@@ -54,7 +54,9 @@ def gather(config: RunConfig) -> Gathered:
     if len(usable) < 2:
         shown = " ".join(refusals[:3])
         raise TooFewSites(f"{len(usable)} of {len(sites)} sites can take part, a federation needs 2. {shown}".strip())
-    return Gathered(tuple(usable), tuple(dict.fromkeys(notes)))
+    # What changed the data comes first; constant tags are many, and common.
+    ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))
+    return Gathered(tuple(usable), tuple(ordered))
 
 
 def _partitioned(config: RunConfig) -> Sequence[SiteData]:

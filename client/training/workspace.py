@@ -15,6 +15,9 @@ from shared.series import FloatArray, Repair, SiteData
 from shared.windows import IntArray, segment_of, window_starts
 
 
+CONSTANT = "tags constant in training"
+
+
 @dataclass(frozen=True)
 class Part:
     """Scaled rows and the windows in them.
@@ -135,4 +138,4 @@ def _constant_note(site: SiteData, rows_TD: FloatArray) -> tuple[Repair, ...]:
     if not names:
         return ()
     shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-    return (Repair(site.name, f"tags constant in training, kept unscaled: {shown}", len(names)),)
+    return (Repair(site.name, f"{CONSTANT}, kept unscaled: {shown}", len(names)),)

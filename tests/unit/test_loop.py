@@ -60,7 +60,7 @@ def test_batches_are_the_windows_in_order() -> None:
 def test_training_learns() -> None:
     made = detector()
     before = reconstruction_loss(made, WINDOWS)
-    trained = train_epochs(made, WINDOWS, None, config(local_epochs=40, learning_rate=0.01), noise())
+    trained = train_epochs(made, WINDOWS, None, config(local_epochs=12, learning_rate=0.03), noise())
     assert reconstruction_loss(made, WINDOWS) < 0.95 * before
     assert trained.reconstruction == pytest.approx(reconstruction_loss(made, WINDOWS), rel=0.1)
     assert trained.cluster == 0.0

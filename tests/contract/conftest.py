@@ -1,0 +1,1 @@
+from tests.support import threads  # noqa: F401
