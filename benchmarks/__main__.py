@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 
 from benchmarks.figures import text
 from benchmarks.machine import machine, versions
-from benchmarks.processes import ROOT, child, tail
+from benchmarks.processes import GRACE_S, ROOT, child, leave_on_term, tail
 
 NAMES = ("overhead", "startup", "against_ray", "epoch", "memory", "store")
 _PATIENCE_S = 1800.0
@@ -43,7 +42,7 @@ class Result:
 def main() -> int:
     """Run what was asked for; returns the exit code."""
     asked = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    leave_on_term()
     print(_title())
     results = []
     for name in asked.only or NAMES:
@@ -68,7 +67,7 @@ def _run(name: str, quick: bool) -> Result:
     with tempfile.TemporaryDirectory(prefix="cp-") as scratch:
         folder = Path(scratch)
         arguments = ["-m", "benchmarks.child", name, str(folder / "result.json"), *(["--quick"] * quick)]
-        with child(arguments, folder) as process:
+        with child(arguments, folder, grace_s=GRACE_S) as process:
             code = _wait(process)
         load = (before, os.getloadavg()[0])
         if code:

@@ -10,10 +10,12 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.figures import Measure
+from benchmarks.processes import leave_on_term
 
 
 def main(name: str, result: Path, quick: bool) -> None:
     """Measure and write the figures as JSON; the current folder is scratch."""
+    leave_on_term()
     warnings.filterwarnings("ignore")
     logging.getLogger("flwr").setLevel(logging.WARNING)
     import torch

@@ -26,41 +26,52 @@ from shared.wire.messages import encode_request
 from shared.wire.records import packet_from_records
 
 LIMIT_MS = 5.0
+QUIET = 1.15
 PLANTS = 20
 
 
 def measure(scratch: Path, quick: bool) -> list[Figure]:
-    """Wall time a client task, its parts measured alone, and a training step of the same minute as the yardstick."""
-    steps: list[float] = []
+    """Wall and CPU time a client task, its parts measured alone, and training steps between rounds as the yardstick.
+
+    CPU time is always judged. Wall time is judged when the machine is quiet, which the training steps tell: while other
+    jobs hold the cores, it says more about those.
+    """
+    steps: list[tuple[float, float]] = []
     step = _training_step()
     watch = Watch(lambda record: steps.append(step()))
     run_no_op(scratch / "run", PLANTS, 8 if quick else 30, watch)
     rounds = watch.pretrain(PLANTS)
     wall = [1e3 * seconds / PLANTS for _, seconds, _ in rounds]
     cpu = [1e3 * seconds / PLANTS for _, _, seconds in rounds]
-    ratio = statistics.median(wall) / (1e3 * statistics.median(steps))
+    stretch = statistics.median(seconds / spent for seconds, spent in steps)
+    quiet = stretch <= QUIET
+    ratio = statistics.median(wall) / (1e3 * statistics.median(seconds for seconds, _ in steps))
+    told = (
+        f"{PLANTS} plants, 1 worker, commit included, model unchanged" if quiet else "not judged: the machine is busy"
+    )
     return [
-        median("overhead a client task, wall", wall, "ms", LIMIT_MS, f"{PLANTS} plants, 1 worker, commit included"),
-        median("  the same, CPU of the process", cpu, "ms"),
-        Figure("  in training steps (batch 128, 1 thread)", ratio, "x", note="interleaved, same run"),
+        median("overhead a client task, wall", wall, "ms", LIMIT_MS if quiet else None, told),
+        median("overhead a client task, CPU of the process", cpu, "ms", LIMIT_MS),
+        Figure("  a training step's wall / CPU: how busy it is", stretch, "x", note=f"quiet up to {QUIET}"),
+        Figure("  wall, in training steps (batch 128, 1 thread)", ratio, "x", note="interleaved, same run"),
         *_parts(30 if quick else 200),
         *_commit(rounds),
     ]
 
 
-def _training_step() -> Callable[[], float]:
-    """One step of the default network; call it for the seconds it takes."""
+def _training_step() -> Callable[[], tuple[float, float]]:
+    """One step of the default network; call it for the wall and CPU seconds it takes."""
     config = settings(1).recipe
     detector = build(config.detector, noop.DIM)
     optimizer = torch.optim.Adam(detector.parameters())
     batch_BWD = torch.randn(128, config.detector.window, noop.DIM)
 
-    def step() -> float:
-        begin = time.perf_counter()
+    def step() -> tuple[float, float]:
+        begin, cpu = time.perf_counter(), time.process_time()
         optimizer.zero_grad()
         torch.autograd.backward(detector.loss(batch_BWD, None, torch.Generator()).total)
         optimizer.step()
-        return time.perf_counter() - begin
+        return time.perf_counter() - begin, time.process_time() - cpu
 
     step()
     return step

@@ -14,7 +14,6 @@ from shared.schema import SensorSchema
 from shared.series import FloatArray, Repair, SiteData
 from shared.windows import IntArray, segment_of, window_starts
 
-
 CONSTANT = "tags constant in training"
 
 

@@ -14,7 +14,20 @@ from tests.support.command import crossplant
 @pytest.mark.parametrize(("partition", "sites"), [("by-channel", 27), ("by-subsystem", 7)])
 def test_msl_trains_in_three_rounds(partition: str, sites: int, data_root: Path, tmp_path: Path) -> None:
     data, run = real(data_root, "telemanom"), tmp_path / "run"
-    flags = ["--dataset", "msl", "--data", data, "--partition", partition, "--rounds", "3", "--stride", "4"]
+    flags = [
+        "--dataset",
+        "msl",
+        "--data",
+        data,
+        "--partition",
+        partition,
+        "--rounds",
+        "3",
+        "--stride",
+        "12",
+        "--set",
+        "recipe.detector.hidden=16",
+    ]
     done = crossplant("simulate", *flags, "--out", run)
     assert done.returncode == 0, done.stderr
     rounds = json.loads(crossplant("rounds", "list", "--store", run, "--json").stdout)["rounds"]

@@ -9,7 +9,7 @@ import pytest
 
 from shared.bundle import read_bundle
 from shared.model import read_model
-from tests.support.command import SMALL, crossplant, simulate
+from tests.support.command import SMALL, crossplant_here, simulate, simulate_here
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_run_leaves_store_models_bundles_results_and_report(run: Path) -> None
 
 
 def test_rounds_list_shows_every_round_of_every_phase(run: Path) -> None:
-    done = crossplant("rounds", "list", "--store", run, "--json")
+    done = crossplant_here("rounds", "list", "--store", run, "--json")
     assert done.returncode == 0, done.stderr
     rounds = json.loads(done.stdout)["rounds"]
     assert [r["number"] for r in rounds] == list(range(1, len(rounds) + 1))
@@ -47,8 +47,8 @@ def test_rounds_list_shows_every_round_of_every_phase(run: Path) -> None:
 
 
 def test_an_exported_round_is_a_loadable_model(run: Path, tmp_path: Path) -> None:
-    listed = json.loads(crossplant("rounds", "list", "--store", run, "--json").stdout)["rounds"]
-    done = crossplant("rounds", "export", str(listed[-1]["number"]), "--store", run, "--to", tmp_path / "model")
+    listed = json.loads(crossplant_here("rounds", "list", "--store", run, "--json").stdout)["rounds"]
+    done = crossplant_here("rounds", "export", str(listed[-1]["number"]), "--store", run, "--to", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     model = read_model(tmp_path / "model" / "model.safetensors", listed[-1]["model"])
     assert model.clusters is not None
@@ -56,43 +56,43 @@ def test_an_exported_round_is_a_loadable_model(run: Path, tmp_path: Path) -> Non
 
 
 def test_show_and_compare_speak_of_the_plants(run: Path) -> None:
-    shown = crossplant("rounds", "show", "2", "--store", run)
+    shown = crossplant_here("rounds", "show", "2", "--store", run)
     assert shown.returncode == 0
     assert "plant-2" in shown.stdout
-    compared = crossplant("rounds", "compare", "2", "12", "--store", run, "--json")
+    compared = crossplant_here("rounds", "compare", "2", "12", "--store", run, "--json")
     assert compared.returncode == 0, compared.stderr
     json.loads(compared.stdout)
 
 
 def test_the_same_seed_gives_the_same_models_and_another_seed_does_not(run: Path, tmp_path: Path) -> None:
     def models(folder: Path) -> list[str]:
-        listed = crossplant("rounds", "list", "--store", folder, "--json")
+        listed = crossplant_here("rounds", "list", "--store", folder, "--json")
         return [r["model"] for r in json.loads(listed.stdout)["rounds"]]
 
-    assert simulate(tmp_path / "same", "--sites", "3", "--workers", "1").returncode == 0
-    assert simulate(tmp_path / "other", "--sites", "3", "--seed", "1").returncode == 0
+    assert simulate_here(tmp_path / "same", "--sites", "3", "--workers", "1").returncode == 0
+    assert simulate_here(tmp_path / "other", "--sites", "3", "--seed", "1").returncode == 0
     assert models(tmp_path / "same") == models(run)
     assert models(tmp_path / "other")[-1] != models(run)[-1]
 
 
 def test_resuming_a_finished_run_measures_again_and_changes_no_round(run: Path) -> None:
-    before = crossplant("rounds", "list", "--store", run, "--json").stdout
-    done = crossplant("simulate", "--resume", run)
+    before = crossplant_here("rounds", "list", "--store", run, "--json").stdout
+    done = crossplant_here("simulate", "--resume", run)
     assert done.returncode == 0, done.stderr
-    assert crossplant("rounds", "list", "--store", run, "--json").stdout == before
+    assert crossplant_here("rounds", "list", "--store", run, "--json").stdout == before
 
 
 def test_one_gradient_a_round_with_adam_at_the_server_learns(tmp_path: Path) -> None:
     flags = ("--server-optimizer", "adam", "--weighting", "uniform", "--set", "rounds.server_learning_rate=0.01")
-    done = simulate(tmp_path / "run", *flags, "--sites", "2", rounds=12)
+    done = simulate_here(tmp_path / "run", *flags, "--sites", "2", rounds=12)
     assert done.returncode == 0, done.stderr
-    rounds = json.loads(crossplant("rounds", "list", "--store", tmp_path / "run", "--json").stdout)["rounds"]
+    rounds = json.loads(crossplant_here("rounds", "list", "--store", tmp_path / "run", "--json").stdout)["rounds"]
     losses = [r["metrics"]["train_loss"] for r in rounds if "train_loss" in r["metrics"]]
     assert losses[-1] < losses[0]
 
 
 def test_the_paper_preset_runs(tmp_path: Path) -> None:
-    done = simulate(tmp_path / "run", "--preset", "paper", "--sites", "2", rounds=2)
+    done = simulate_here(tmp_path / "run", "--preset", "paper", "--sites", "2", rounds=2)
     assert done.returncode == 0, done.stderr
     bundle = read_bundle(tmp_path / "run" / "bundles" / "plant-1.bundle")
     assert (bundle.threshold.rule, bundle.threshold.fitted_on) == ("mean-sigma", "train")
@@ -101,16 +101,16 @@ def test_the_paper_preset_runs(tmp_path: Path) -> None:
 
 def test_a_store_can_live_at_a_database_url(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
-    assert simulate(tmp_path / "run", "--store", url, "--sites", "2", rounds=1).returncode == 0
-    listed = crossplant("rounds", "list", "--store", url)
+    assert simulate_here(tmp_path / "run", "--store", url, "--sites", "2", rounds=1).returncode == 0
+    listed = crossplant_here("rounds", "list", "--store", url)
     assert listed.returncode == 0, listed.stderr
     assert "calibrate" in listed.stdout
 
 
 def test_config_show_says_where_each_setting_came_from(run: Path) -> None:
-    preset = crossplant("config", "show", "--preset", "paper")
+    preset = crossplant_here("config", "show", "--preset", "paper")
     assert "preset paper" in preset.stdout
-    of_run = json.loads(crossplant("config", "show", "--run", run, "--json").stdout)
+    of_run = json.loads(crossplant_here("config", "show", "--run", run, "--json").stdout)
     window = next(row for row in of_run["settings"] if row["name"] == "recipe.detector.window")
     assert (window["value"], window["source"]) == (8, "--set recipe.detector.window")
     assert "--set" in SMALL

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import SMALL, crossplant, simulate, start
+from tests.support.command import SMALL, crossplant, crossplant_here, simulate_here, start
 
 FLAGS = ["--sites", "3"]
 
 
 def _rounds(run: Path) -> list[dict[str, object]]:
-    done = crossplant("rounds", "list", "--store", run, "--json")
+    done = crossplant_here("rounds", "list", "--store", run, "--json")
     if done.returncode:
         return []
     return list(json.loads(done.stdout)["rounds"])
@@ -25,13 +25,16 @@ def _rounds(run: Path) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = simulate(run, *FLAGS, rounds=6)
+    done = simulate_here(run, *FLAGS, rounds=6)
     assert done.returncode == 0, done.stderr
     return _rounds(run)
 
 
-@pytest.mark.parametrize("after", [3, 8, 13], ids=lambda n: f"after-round-{n}")
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["kill-9", "ctrl-c"])
+@pytest.mark.parametrize(
+    ("after", "blow"),
+    [(3, signal.SIGKILL), (13, signal.SIGKILL), (8, signal.SIGINT)],
+    ids=["kill-9-early", "kill-9-late", "ctrl-c"],
+)
 def test_it_continues_at_the_last_committed_round(
     after: int, blow: signal.Signals, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:

@@ -60,10 +60,7 @@ def central(sites: list[SiteData], config: RunConfig, rounds: int) -> dict[str, 
     recipe = config.recipe
     parts = [prepare(s, recipe).train for s in sites]
     windows = torch.cat(
-        [
-            w.batch(torch.arange(len(w)))
-            for w in (TensorWindows(part, recipe.detector.window, CPU) for part in parts)
-        ]
+        [w.batch(torch.arange(len(w))) for w in (TensorWindows(part, recipe.detector.window, CPU) for part in parts)]
     )
     model = build(recipe.detector, SCHEMA.dim)
     model.load_weights(initial_weights(model.manifest(), config.seed))
@@ -135,7 +132,7 @@ def test_one_local_step_under_the_servers_adam_is_central_adam() -> None:
         optimizer.zero_grad()
         (model(windows)[0] - windows).square().mean().backward()
         optimizer.step()
-    # A step of rate 1 is sent as weights, so a gradient below 1e-7 of a weight is lost in rounding, and Adam takes steps
+    # A step of rate 1 is sent as weights: a gradient below 1e-7 of its weight is lost in rounding, but Adam takes steps
     # of full length along gradients however small.
     gaps = np.concatenate([np.abs(state.model.weights[name] - v).ravel() for name, v in model.weights().items()])
     assert np.quantile(gaps, 0.97) < 2e-4

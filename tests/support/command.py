@@ -65,3 +65,8 @@ def crossplant_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(list(map(str, arguments)))
     return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), err.getvalue())
+
+
+def simulate_here(out: Path, *extra: str | Path, rounds: int = 3) -> subprocess.CompletedProcess[str]:
+    """A small simulated run in this process."""
+    return crossplant_here("simulate", "--out", out, "--rounds", str(rounds), *SMALL, *extra)

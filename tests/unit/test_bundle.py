@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,15 @@ from shared.scoring import RobustScale, ScoreScale
 from shared.thresholds import fit
 from tests.support.stores import model
 
-FILES = ["bundle.json", "model.safetensors", "recipe.json", "schema.json", "scaler.json", "score.json", "threshold.json"]
+FILES = [
+    "bundle.json",
+    "model.safetensors",
+    "recipe.json",
+    "schema.json",
+    "scaler.json",
+    "score.json",
+    "threshold.json",
+]
 
 
 def bundle(round_: int = 4) -> Bundle:
@@ -232,22 +239,33 @@ def test_a_disk_that_cannot_be_written_leaves_the_older_bundle(tmp_path: Path, m
     assert read_bundle(folder).provenance.round == 4
 
 
-def test_reading_while_another_publishes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["model.safetensors", "threshold.json"])
+def test_reading_while_another_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """The bundle is replaced after its index was read: the reader starts again with the new one."""
     folder = tmp_path / "north.bundle"
-    made = [bundle(round_) for round_ in range(1, 4)]
-    publish(made[0], folder)
-    stop = threading.Event()
+    publish(bundle(4), folder)
+    read, newer = Path.read_bytes, [bundle(6), bundle(5)]
 
-    def keep_publishing() -> None:
-        while not stop.is_set():
-            for one in made:
-                publish(one, folder)
+    def interrupted(path: Path) -> bytes:
+        if path.name == part and newer:
+            publish(newer.pop(), folder)
+        return read(path)
 
-    writer = threading.Thread(target=keep_publishing)
-    writer.start()
-    try:
-        rounds = [read_bundle(folder).provenance.round for _ in range(60)]
-    finally:
-        stop.set()
-        writer.join()
-    assert set(rounds) <= {1, 2, 3}
+    monkeypatch.setattr(Path, "read_bytes", interrupted)
+    assert_same(read_bundle(folder), bundle(6))
+    assert newer == []
+
+
+def test_reading_while_another_is_between_its_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, old = tmp_path / "north.bundle", tmp_path / ".north.bundle.old"
+    publish(bundle(4), folder)
+    read = Path.read_bytes
+
+    def interrupted(path: Path) -> bytes:
+        if path.parent == folder and path.name == "score.json":
+            folder.rename(old)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", interrupted)
+    assert_same(read_bundle(folder), bundle(4))
+    assert not folder.exists()
