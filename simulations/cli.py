@@ -142,6 +142,8 @@ def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
         )
         raise
     console.print(site_table(finished.results))
+    for line in finished.unmeasured:
+        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {folder.report}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -125,7 +125,7 @@ def _carry_by_ray(job: Job, observer: Observer) -> None:
             _end(child)
         if child.returncode:
             log.seek(0)
-            raise RunFailed(_last_error(log.read().decode(errors="replace"), child.returncode))
+            raise _told(log.read().decode(errors="replace"), child.returncode)
 
 
 def _ray_environment(job: Job) -> dict[str, str]:
@@ -173,7 +173,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _last_error(log: str, code: int) -> str:
+class _Relayed(RunFailed):
+    """An error that the other process has put into words already."""
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+def _told(log: str, code: int) -> RunFailed:
     told = [line for line in log.splitlines() if line.startswith("CP-")]
-    last = told[-1] if told else (log.strip().splitlines() or ["it said nothing"])[-1]
-    return f"Flower's simulation runtime ended with code {code}: {last[:500]}"
+    if told:
+        return _Relayed(told[-1][:1000])
+    last = (log.strip().splitlines() or ["it said nothing"])[-1]
+    return RunFailed(f"Flower's simulation runtime ended with code {code}: {last[:500]}.")

@@ -19,6 +19,7 @@ from client.training.tensors import TensorWindows
 from client.training.workspace import Part
 from shared.bundle import Bundle, read_bundle
 from shared.detectors import build
+from shared.errors import BundleInvalid, DataError
 from shared.metrics.summary import Evaluation, evaluate
 from shared.preprocess import fill_gaps
 from shared.scoring import scores_over_time
@@ -60,14 +61,31 @@ class SiteResult:
         return {**head, "threshold": threshold.model_dump(), "metrics": metrics}
 
 
-def evaluate_sites(plants: Path, bundles: Path, device: torch.device, workers: int) -> tuple[SiteResult, ...]:
-    """Score every site's test data with the site's own bundle, a few sites at a time."""
+def evaluate_sites(
+    plants: Path, bundles: Path, device: torch.device, workers: int
+) -> tuple[tuple[SiteResult, ...], tuple[str, ...]]:
+    """Score every site's test data with the site's own bundle, a few sites at a time.
 
-    def one(folder: Path) -> SiteResult:
-        return evaluate_site(read_site(folder), read_bundle(bundles / f"{folder.name}.bundle"), device)
+    Returns:
+        one result a site that has a usable bundle, and a sentence for each of the others.
+
+    Raises:
+        BundleInvalid: no site has one.
+    """
+
+    def one(folder: Path) -> SiteResult | str:
+        try:
+            return evaluate_site(read_site(folder), read_bundle(bundles / f"{folder.name}.bundle"), device)
+        except (DataError, BundleInvalid) as error:
+            return f"{folder.name}: not measured: {error.code} {error.cause}"
 
     with ThreadPoolExecutor(workers) as pool:
-        return tuple(pool.map(one, plant_folders(plants)))
+        found = list(pool.map(one, plant_folders(plants)))
+    results = tuple(item for item in found if not isinstance(item, str))
+    unmeasured = tuple(item for item in found if isinstance(item, str))
+    if not results:
+        raise BundleInvalid(f"no site has a usable bundle in {bundles}. {' '.join(unmeasured[:3])}", "Start a new run.")
+    return results, unmeasured
 
 
 def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteResult:
@@ -96,7 +114,7 @@ def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[
     """The score of every test row: that of the window that ends there, float (S,), NaN where none does."""
     if len(site.test_TD) == 0:
         return np.empty(0, np.float64)
-    rows_TD, _ = fill_gaps(np.asarray(site.test_TD, np.float32), site.test_starts)
+    rows_TD, _ = fill_gaps(np.asarray(site.test_TD, np.float32), site.test_starts, first=bundle.scaler.shift)
     window = bundle.recipe.detector.window
     starts_N = window_starts(len(rows_TD), window, 1, site.test_starts)
     detector = build(bundle.recipe.detector, site.schema.dim).to(device)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 
+import ray
 from flwr.simulation import run_simulation
 
 from client.app import app as client_app
@@ -17,8 +20,17 @@ from server.app import app as server_app
 from shared.errors import CrossplantError
 
 
+def _end_with(parent: int) -> None:
+    """Nobody follows this run once the process that started it is gone: end, so that it can be resumed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    ray.shutdown()
+    os._exit(1)
+
+
 def main(plants: int, workers: int) -> int:
     """Carry the run; returns the exit code."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     gpu = resolve_device(os.environ.get("CROSSPLANT_DEVICE", "auto")).type == "cuda"
     try:
         run_simulation(

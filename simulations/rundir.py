@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from client.ingest.folder import write_site
-from shared.errors import NothingToResume, RunDirectoryInUse
+from shared.errors import DataUnreadable, NothingToResume, RunDirectoryInUse
 from shared.series import Repair, SiteData
 
 _INDEX = "run.json"
@@ -25,6 +28,7 @@ class RunIndex(BaseModel):
         store: folder or database URL of the round store; `.` means the run folder itself.
         origin: where each setting came from.
         notes: repairs and omissions, in words.
+        data: SHA-256 of each plant's training rows: a resumed run must train on the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,13 +37,17 @@ class RunIndex(BaseModel):
     store: str
     origin: dict[str, str]
     notes: tuple[str, ...]
+    data: dict[str, str]
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder."""
+    """Paths inside a run folder; absolute, since engines start processes elsewhere."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
 
     @property
     def plants(self) -> Path:
@@ -79,12 +87,50 @@ class RunFolder:
                 f"{self.root} cannot be written: no permission on {parent}.", "Choose another --out."
             )
 
-    def create(self, index: RunIndex, sites: Sequence[SiteData]) -> None:
-        """Write the plants, then the index: a folder with an index is complete."""
+    @property
+    def complete(self) -> bool:
+        """Whether a run was prepared here: the index is written last."""
+        return (self.root / _INDEX).exists()
+
+    def write_plants(self, sites: Sequence[SiteData]) -> dict[str, str]:
+        """Write one folder a plant; returns the digest of each one's training rows."""
         self.plants.mkdir(parents=True, exist_ok=True)
         for site in sites:
             write_site(self.plants / site.name, site)
+        return {site.name: self._data_digest(site.name) for site in sites}
+
+    def write_index(self, index: RunIndex) -> None:
+        """Say that the folder is complete."""
         write_atomically(self.root / _INDEX, index.model_dump_json(indent=1))
+
+    def check_data(self, index: RunIndex) -> None:
+        """Refuse to go on with other data than the run began with.
+
+        Raises:
+            DataUnreadable: a plant's training rows changed or are gone.
+        """
+        for name, digest in index.data.items():
+            if self._data_digest(name) != digest:
+                raise DataUnreadable(
+                    f"{self.plants / name / 'train.npy'} is not what the run began with.",
+                    "Put it back, or start a new run with --out.",
+                )
+
+    def _data_digest(self, name: str) -> str:
+        try:
+            with (self.plants / name / "train.npy").open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return ""
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Remove the folder, which was absent or empty before, when the block does not end well."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.root, ignore_errors=True)
+            raise
 
     def read_index(self) -> RunIndex:
         """Read what `create` wrote.

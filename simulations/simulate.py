@@ -18,11 +18,11 @@ from server.phases import plan
 from server.store.store import RoundStore
 from shared import detectors, thresholds
 from shared.config import EngineConfig, RunConfig
-from shared.errors import InvalidConfig, RoundError, UnknownName
+from shared.errors import InvalidConfig, RoundError, RunDirectoryInUse, UnknownName
 from shared.metrics.summary import macro
 from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, result_rows
-from simulations.gather import gather
+from simulations.gather import Gathered, gather
 from simulations.rundir import RunFolder, RunIndex, note_lines, write_json
 
 
@@ -34,12 +34,14 @@ class Finished:
         run: its name in the store.
         config: its settings.
         results: one a site.
+        unmeasured: sites without a usable bundle, and why, in words.
         seconds: training and evaluation, this time.
     """
 
     run: str
     config: RunConfig
     results: tuple[SiteResult, ...]
+    unmeasured: tuple[str, ...]
     seconds: float
 
 
@@ -51,14 +53,31 @@ def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store
     """
     folder.check_free()
     check_names(config)
+    resolve_device(config.engine.device)
+    if store != "." and "://" not in store:
+        cure = (
+            "Leave --store out to keep rounds in the run folder, or give a URL such as sqlite:////data/rounds.sqlite."
+        )
+        raise InvalidConfig(f"--store {store!r} is no database URL.", cure)
     gathered = gather(config)
+    models = None if store == "." else folder.root / "models"
+    location = str(folder.root) if store == "." else store
+    with RoundStore.create(location, models) as opened, opened.lock():
+        if folder.complete:
+            raise RunDirectoryInUse(f"{folder.root} was taken by another run just now.")
+        with folder.undone_on_failure():
+            return _fill(folder, opened, config, dict(origin), store, gathered)
+
+
+def _fill(
+    folder: RunFolder, opened: RoundStore, config: RunConfig, origin: dict[str, str], store: str, gathered: Gathered
+) -> RunIndex:
+    """Plants, then the store's entry, then the index: a folder that has one is complete."""
+    data = folder.write_plants(gathered.sites)
     run = f"{config.data.dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    index = RunIndex(run=run, store=store, origin=dict(origin), notes=note_lines(gathered.notes))
-    models = None if store == "." else folder.root.resolve() / "models"
-    with RoundStore.create(folder.store_location(index), models) as opened:
-        opened.start_run(run, config)
-    # The index comes last: a folder that has one is complete.
-    folder.create(index, gathered.sites)
+    opened.start_run(run, config)
+    index = RunIndex(run=run, store=store, origin=origin, notes=note_lines(gathered.notes), data=data)
+    folder.write_index(index)
     return index
 
 
@@ -94,6 +113,7 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
     with RoundStore.open(location) as store:
         config = store.config(index.run)
     chosen = _engine(config.engine, engine_flags or {})
+    folder.check_data(index)
     plants = folder.plants.resolve()
     job = Job(location, index.run, plants, len(plant_folders(plants)), chosen)
     try:
@@ -104,15 +124,16 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
     except RoundError:
         _mark(location, index.run, "failed")
         raise
-    results = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
+    results, unmeasured = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
     _write_results(folder, index.run, config, results)
     from simulations.report import Material, write_report  # Imports matplotlib, which nothing before needs.
 
     seconds = time.monotonic() - started
     with RoundStore.open(location) as store:
         records = store.rounds(index.run)
-    write_report(folder.report, Material(index.run, config, index.origin, index.notes, records, results, seconds))
-    return Finished(index.run, config, results, seconds)
+    notes = (*unmeasured, *index.notes)
+    write_report(folder.report, Material(index.run, config, index.origin, notes, records, results, seconds))
+    return Finished(index.run, config, results, unmeasured, seconds)
 
 
 def _engine(engine: EngineConfig, flags: Mapping[str, Any]) -> EngineConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.command import crossplant, simulate
+from tests.support.command import SMALL, crossplant
 
 
 def _models(run: Path) -> list[str]:
@@ -22,10 +22,10 @@ def test_ray_and_in_process_give_the_same_global_weights(tmp_path: Path) -> None
     decoy = tmp_path / "client"
     decoy.mkdir()
     (decoy / "__init__.py").write_text("raise SystemExit('the wrong client was imported')\n")
-    first = simulate(tmp_path / "inprocess", "--sites", "3")
-    assert first.returncode == 0, first.stderr
-    second = simulate(tmp_path / "ray", "--sites", "3", "--engine", "ray")
-    assert second.returncode == 0, second.stderr
+    for engine in ("inprocess", "ray"):
+        flags = ["--out", engine, "--engine", engine, "--sites", "3", "--rounds", "3", *SMALL]
+        done = crossplant("simulate", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
     assert _models(tmp_path / "ray") == _models(tmp_path / "inprocess")
     ours = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
     assert ours == []

@@ -25,7 +25,7 @@ SMALL = [
 
 def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
     """Start a command in a process group of its own."""
-    command = [sys.executable, "-m", "shared", *map(str, arguments)]
+    command = [str(Path(sys.executable).with_name("crossplant")), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "80"}
     return subprocess.Popen(
         command,
