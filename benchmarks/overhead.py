@@ -13,6 +13,7 @@ from flwr.app import Message
 from benchmarks import noop
 from benchmarks.federation import RUN, Watch, run_no_op, settings
 from benchmarks.figures import Figure, median
+from benchmarks.quiet import Neighbours
 from server import phases
 from server.aggregate import RunningMean
 from server.app import _records as request_records
@@ -26,52 +27,44 @@ from shared.wire.messages import encode_request
 from shared.wire.records import packet_from_records
 
 LIMIT_MS = 5.0
-QUIET = 1.15
 PLANTS = 20
 
 
 def measure(scratch: Path, quick: bool) -> list[Figure]:
-    """Wall and CPU time a client task, its parts measured alone, and training steps between rounds as the yardstick.
-
-    CPU time is always judged. Wall time is judged when the machine is quiet, which the training steps tell: while other
-    jobs hold the cores, it says more about those.
-    """
-    steps: list[tuple[float, float]] = []
+    """Wall and CPU time a client task, its parts measured alone, and training steps between rounds as the yardstick."""
+    steps: list[float] = []
     step = _training_step()
-    watch = Watch(lambda record: steps.append(step()))
+    watch, others = Watch(lambda record: steps.append(step())), Neighbours()
     run_no_op(scratch / "run", PLANTS, 8 if quick else 30, watch)
+    others.stop()
     rounds = watch.pretrain(PLANTS)
     wall = [1e3 * seconds / PLANTS for _, seconds, _ in rounds]
     cpu = [1e3 * seconds / PLANTS for _, _, seconds in rounds]
-    stretch = statistics.median(seconds / spent for seconds, spent in steps)
-    quiet = stretch <= QUIET
-    ratio = statistics.median(wall) / (1e3 * statistics.median(seconds for seconds, _ in steps))
-    told = (
-        f"{PLANTS} plants, 1 worker, commit included, model unchanged" if quiet else "not judged: the machine is busy"
-    )
+    ratio = statistics.median(wall) / (1e3 * statistics.median(steps))
+    told = f"{PLANTS} plants, 1 worker, commit included, model unchanged"
     return [
-        median("overhead a client task, wall", wall, "ms", LIMIT_MS if quiet else None, told),
+        median("overhead a client task, wall", wall, "ms", others.limit(LIMIT_MS), told),
         median("overhead a client task, CPU of the process", cpu, "ms", LIMIT_MS),
-        Figure("  a training step's wall / CPU: how busy it is", stretch, "x", note=f"quiet up to {QUIET}"),
+        others.figure(),
         Figure("  wall, in training steps (batch 128, 1 thread)", ratio, "x", note="interleaved, same run"),
         *_parts(30 if quick else 200),
         *_commit(rounds),
     ]
 
 
-def _training_step() -> Callable[[], tuple[float, float]]:
-    """One step of the default network; call it for the wall and CPU seconds it takes."""
+def _training_step() -> Callable[[], float]:
+    """One step of the default network; call it for the seconds it takes."""
     config = settings(1).recipe
     detector = build(config.detector, noop.DIM)
     optimizer = torch.optim.Adam(detector.parameters())
     batch_BWD = torch.randn(128, config.detector.window, noop.DIM)
 
-    def step() -> tuple[float, float]:
-        begin, cpu = time.perf_counter(), time.process_time()
+    def step() -> float:
+        begin = time.perf_counter()
         optimizer.zero_grad()
         torch.autograd.backward(detector.loss(batch_BWD, None, torch.Generator()).total)
         optimizer.step()
-        return time.perf_counter() - begin, time.process_time() - cpu
+        return time.perf_counter() - begin
 
     step()
     return step
@@ -92,9 +85,16 @@ def _parts(times: int) -> list[Figure]:
     packet = noop.answer(sent, 0)
     carried, back = request_records(sent), noop.records(packet)
     expect = Expectation(
-        Kind.TRAIN, RUN, request.round, request.digest, "plant-00000", noop.EXAMPLES, state.manifest,
-        request.model.weights, max_update_norm=config.rounds.max_update_norm,
-    )  # fmt: skip
+        kind=Kind.TRAIN,
+        run=RUN,
+        round=request.round,
+        digest=request.digest,
+        plant="plant-00000",
+        examples=noop.EXAMPLES,
+        manifest=state.manifest,
+        base=request.model.weights,
+        max_update_norm=config.rounds.max_update_norm,
+    )
     verdict = parse_reply(packet, expect)
     assert isinstance(verdict, Accepted)
     mean = RunningMean()

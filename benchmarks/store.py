@@ -60,7 +60,7 @@ def _state() -> RunState:
         RUN,
         settings(1).digest,
         model=GlobalModel(initial_weights(manifest, 0)),
-        members=tuple(Member(name, noop.EXAMPLES, 1.0 / PLANTS) for name in names),
+        members=tuple(Member(name, noop.EXAMPLES, 22, 1.0 / PLANTS) for name in names),
         schema=SensorSchema(tags=tuple(f"T{i:02d}" for i in range(noop.DIM)), period_s=1.0),
         manifest=manifest,
     )

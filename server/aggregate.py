@@ -1,4 +1,9 @@
-"""The mean over plants, one update at a time: server memory does not grow with the number of plants."""
+"""The mean over plants, one update at a time.
+
+Server memory does not grow with the number of plants as long as replies come roughly in the order of the roster, as the
+in-process engine delivers them. Replies that overtake a slow plant wait for it (`server.coordinator`): the price of
+sums that do not depend on who was faster.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from server.rounds import Member, OptimizerState
+from server.rounds import OptimizerState
 from shared.clustering import Statistic
 from shared.model import Weights
 from shared.wire.gate import Accepted
@@ -18,8 +23,8 @@ from shared.wire.gate import Accepted
 Weighting = Literal["examples", "bucket", "uniform"]
 
 
-def site_weights(examples: Mapping[str, int], weighting: Weighting, cap: float) -> tuple[Member, ...]:
-    """How much each plant counts in the mean, before normalisation.
+def site_weights(examples: Mapping[str, int], weighting: Weighting, cap: float) -> dict[str, float]:
+    """How much each plant counts in the mean, before normalisation; sorted by name.
 
     Args:
         examples: training windows by plant.
@@ -28,12 +33,12 @@ def site_weights(examples: Mapping[str, int], weighting: Weighting, cap: float) 
         cap: no plant counts more than `cap` times the median plant.
 
     Example:
-        >>> [m.weight for m in site_weights({"a": 100, "b": 120, "c": 9_000}, "examples", cap=10)]
-        [100.0, 120.0, 1200.0]
+        >>> site_weights({"a": 100, "b": 120, "c": 9_000}, "examples", cap=10)
+        {'a': 100.0, 'b': 120.0, 'c': 1200.0}
     """
     raw = {plant: _raw_weight(n, weighting) for plant, n in sorted(examples.items())}
     limit = cap * float(np.median(list(raw.values()))) if raw else math.inf
-    return tuple(Member(plant, examples[plant], min(weight, limit)) for plant, weight in raw.items())
+    return {plant: min(weight, limit) for plant, weight in raw.items()}
 
 
 def _raw_weight(examples: int, weighting: Weighting) -> float:
@@ -99,12 +104,14 @@ def average(updates: Sequence[tuple[Accepted, float]]) -> Aggregate:
     return mean.result()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the caller looks at what comes out
 def adam_step(
     weights: Weights, mean: Weights, state: OptimizerState, learning_rate: float
 ) -> tuple[Weights, OptimizerState]:
     """One step of Adam at the server on the pseudo-gradient `weights - mean` (Reddi et al. 2021, algorithm 2, FedAdam).
 
     m <- .9 m + .1 g,  v <- .999 v + .001 g^2,  theta <- theta - eta m' / (sqrt(v') + 1e-8), with bias-corrected m', v'.
+    A rate too high gives infinite weights, not an error.
     """
     t = state.step + 1
     first: dict[str, NDArray[np.float32]] = {}

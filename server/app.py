@@ -28,6 +28,8 @@ app = ServerApp()
 # Whoever starts the app in this process may watch it; there is no such channel into another process.
 observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
+UNREADABLE = "a message that cannot be read."
+
 _FIRST_PAUSE_S = 0.001
 
 
@@ -94,6 +96,8 @@ class GridChannel:
             return Arrival(node, packet_from_records(reply.content))
         except BadPayload as error:
             return Arrival(node, None, error.cause)
+        except Exception:  # one plant's message, whatever is in it, must not end the run of all the others
+            return Arrival(node, None, UNREADABLE)
 
 
 def _records(packet: Packet) -> RecordDict:

@@ -22,7 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 Number = Annotated[int, typer.Argument(metavar="N", min=1, help="Round number, from 1.")]
 _MOVERS = 10
 
-rounds_app = typer.Typer(name="rounds", help="Inspect, compare and export rounds.", no_args_is_help=True)
+rounds_app = typer.Typer(
+    name="rounds", help="Inspect, compare and export rounds.", no_args_is_help=True, add_completion=False
+)
 
 
 @rounds_app.command("list")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -14,10 +14,12 @@ from server.phases import Action, Step
 from server.rounds import Failed, Member, Outcome, PlantReport, RoundRecord, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
 from shared.config import RunConfig
-from shared.errors import NoCompatiblePlants, RunFailed
+from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.wire.envelope import Packet
 from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
 from shared.wire.messages import Request, encode_request
+
+_KEEP = "Resume with the settings and the version that it began with, or start a new run."
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,21 @@ class Coordinator:
     clock: Callable[[], float] = time.monotonic
     _plant_of: dict[int, str] = field(default_factory=dict)
     _left_out: dict[str, str] = field(default_factory=dict)
+    _doubles: tuple[PlantReport, ...] = ()
 
     def run(self, state: RunState) -> RunState:
         """Continue from a state to the end of the plan.
 
+        Skips are counted from here on: a run that failed by them and is resumed has them all before it again.
+
         Raises:
+            InvalidConfig: the state belongs to other settings.
             RunFailed: rounds were skipped too often in a row.
             NoCompatiblePlants: the describe round found fewer than two plants that fit.
         """
-        steps = phases.plan(self.config)
+        if state.config_digest != self.config.digest:
+            raise InvalidConfig(f"the settings of run {state.run!r} were changed since it began.", _KEEP)
+        steps, state = phases.plan(self.config), replace(state, skips=0)
         if state.step > 0:
             self._roll_call(state)
         while state.step < len(steps):
@@ -150,7 +158,9 @@ class Coordinator:
             self.observer.reply_received(plant)
         waited = self.clock() - begin
         aggregate = fold.finish()
-        whole = tuple(reports.get(m.plant) or self._missing(m, nodes, waited) for m in state.members)
+        roster = [reports.get(m.plant) or self._missing(m, nodes, waited) for m in state.members]
+        whole = tuple(sorted([*roster, *self._doubles], key=lambda report: report.plant))
+        self._doubles = ()
         timings = {"wait": waited, "aggregate": self.clock() - begin - waited}
         return Conducted(aggregate, whole, started, self.clock() - begin, timings)
 
@@ -177,14 +187,17 @@ class Coordinator:
                     pending.discard(arrival.node)
                     yield arrival
 
-    # ---- the describe round and the roll call after a restart
-    # ---------------------------------------------------------
+    # ---- the describe round and the roll call after a restart --------------------------------------------------------
 
     def _describe(self, state: RunState, step: Step) -> tuple[Conducted, dict[str, Description]]:
         started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
         reports: dict[int, PlantReport] = {}
         described: dict[str, Description] = {}
-        for node, verdict, report in self._ask_all(state, step):
+
+        def enough(asked: int) -> bool:
+            return len(described) >= max(2, quorum(asked, self.config.rounds.quorum))
+
+        for node, verdict, report in self._ask_all(state, step, enough):
             if isinstance(verdict, Accepted) and verdict.description is not None:
                 if verdict.plant in described:
                     report = replace(report, accepted=False, reason=f"name: another plant is called {verdict.plant!r}")
@@ -192,20 +205,23 @@ class Coordinator:
                     described[verdict.plant], self._plant_of[node] = verdict.description, verdict.plant
             reports[node] = report
         aggregate = RunningMean().result()
-        ordered = _distinct(reports, self._plant_of)
+        ordered = _distinct(reports, self._plant_of, self._plant_of.values())
         took = self.clock() - begin
         conducted = Conducted(replace(aggregate, count=len(described)), ordered, started, took, {"wait": took})
         return conducted, described
 
-    def _ask_all(self, state: RunState, step: Step) -> Iterator[tuple[int, Accepted | Rejected, PlantReport]]:
-        request = replace(phases.request(step, replace(state, model=None), self.config))
+    def _ask_all(
+        self, state: RunState, step: Step, enough: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Accepted | Rejected, PlantReport]]:
+        """What every connected node says of itself. `enough(asked)` tells when the grace period may begin."""
+        request = phases.request(step, replace(state, model=None), self.config)
         packet, nodes, begin = encode_request(request), list(self.channel.nodes()), self.clock()
         expect = Expectation(request.kind, request.run, request.round, max_examples=self.config.rounds.max_examples)
         self.observer.round_started(request.round, step, len(nodes))
         # A roll call shares its number with the round after it, not its group: late answers must not meet.
         self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{request.round}/describe")
         silent = set(nodes)
-        for arrival in self._arrivals(set(nodes), lambda: False):
+        for arrival in self._arrivals(set(nodes), lambda: enough(len(nodes))):
             silent.discard(arrival.node)
             verdict = _judge_packet(arrival, expect, f"node {arrival.node}")
             yield (
@@ -219,19 +235,35 @@ class Coordinator:
             yield node, late, PlantReport(late.plant, accepted=False, reason=late.reason)
 
     def _roll_call(self, state: RunState) -> None:
-        """Find out which node is which plant after a restart; a plant whose data changed is left out."""
+        """Find out which node is which plant after a restart; a plant whose data changed is left out.
+
+        Of several nodes that claim one plant and fit, the lowest is asked; the first round to come reports the others.
+        """
         step = phases.plan(self.config)[0]
         members = {m.plant: m for m in state.members}
-        for node, verdict, _ in self._ask_all(state, step):
+        needed = quorum(len(members), self.config.rounds.quorum)
+        claims: dict[str, list[int]] = {}
+        for node, verdict, _ in self._ask_all(state, step, lambda asked: len(claims) >= needed):
             member = members.get(verdict.plant)
             if member is None:
                 continue
             changed = _change(verdict, member, state)
             if changed is None:
-                self._plant_of[node] = members.pop(member.plant).plant
-                self._left_out.pop(member.plant, None)
+                claims.setdefault(member.plant, []).append(node)
             else:
                 self._left_out[member.plant] = changed
+        self._plant_of = {min(nodes): plant for plant, nodes in claims.items()}
+        self._doubles = _distinct(_doubles(claims), self._plant_of, members)
+
+
+def _doubles(claims: Mapping[str, Sequence[int]]) -> dict[int, PlantReport]:
+    """A report for each node whose plant a lower one has."""
+    return {
+        node: PlantReport(plant, False, f"name: node {min(nodes)} is called {plant!r} too, and is asked instead")
+        for plant, nodes in claims.items()
+        for node in nodes
+        if node != min(nodes)
+    }
 
 
 def _change(verdict: Accepted | Rejected, member: Member, state: RunState) -> str | None:
@@ -241,14 +273,18 @@ def _change(verdict: Accepted | Rejected, member: Member, state: RunState) -> st
     if verdict.examples != member.examples:
         return f"changed: {verdict.examples} windows, {member.examples} when the run began"
     now = verdict.description
+    if now is not None and now.segments != member.segments:
+        return f"changed: {now.segments} segments, {member.segments} when the run began"
     if now is None or (now.schema, now.manifest) != (state.schema, state.manifest):
         return "changed: other tags or another detector than when the run began"
     return None
 
 
-def _distinct(reports: Mapping[int, PlantReport], holders: Mapping[int, str]) -> tuple[PlantReport, ...]:
+def _distinct(
+    reports: Mapping[int, PlantReport], holders: Mapping[int, str], names: Iterable[str]
+) -> tuple[PlantReport, ...]:
     """Reports under names of their own, sorted: whoever does not hold the name that it gave is told by its node too."""
-    taken, named = set(holders.values()), []
+    taken, named = set(names), []
     for node, report in sorted(reports.items()):
         name = report.plant
         while name in taken and holders.get(node) != name:
@@ -270,7 +306,7 @@ class _Judge:
     def __init__(self, coordinator: Coordinator, request: Request, step: Step, state: RunState) -> None:
         model = request.model
         due = model is not None and model.clusters is not None and phases.wants_statistic(step, coordinator.config)
-        self._examples = {m.plant: m.examples for m in state.members}
+        self._members = {m.plant: m for m in state.members}
         self._expect = Expectation(
             kind=request.kind,
             run=request.run,
@@ -285,11 +321,17 @@ class _Judge:
         )
 
     def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
-        return _judge_packet(arrival, replace(self._expect, plant=plant, examples=self._examples[plant]), plant)
+        member = self._members[plant]
+        due = replace(self._expect, plant=plant, examples=member.examples, segments=member.segments)
+        return _judge_packet(arrival, due, plant)
 
 
 class _OrderedFold:
-    """Folds replies into the mean in the order of the roster; what comes early waits: sums do not depend on arrival."""
+    """Folds replies into the mean in the order of the roster: sums do not depend on arrival.
+
+    What overtakes a slow plant waits in memory: little when replies come roughly in order, at worst (the first of the
+    roster answers last) every other reply of the round.
+    """
 
     def __init__(self, order: Sequence[str], weights: Mapping[str, float]) -> None:
         self._order = list(order)

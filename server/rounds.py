@@ -41,11 +41,13 @@ class Member:
     Attributes:
         plant: its name.
         examples: training windows it declared; a later reply must declare the same.
+        segments: segments that these windows start in; the counts of its statistic add up to this.
         weight: its share in the mean, before normalisation (capped, see `server.aggregate.site_weights`).
     """
 
     plant: str
     examples: int
+    segments: int
     weight: float
 
 
@@ -67,7 +69,7 @@ class RunState:
         config_digest: `RunConfig.digest`.
         finished: number of the last finished round, 0 before the first.
         step: index into the run's plan (`server.phases.plan`) of the step that comes next.
-        skips: rounds skipped in a row.
+        skips: rounds skipped in a row since the run was started or resumed.
         model: the global model; None before the describe round.
         optimizer: the server optimiser's state.
         members: compatible plants by name, sorted.
@@ -185,7 +187,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Too few replies counted: the model stays, the same step is tried again."""
+    """Too few replies counted, or no plant could take what came of them: the model stays, the step is tried again."""
 
     state: RunState
     record: RoundRecord

@@ -16,6 +16,7 @@ from server.rounds import (
     ClusterReport,
     Committed,
     Failed,
+    Member,
     OptimizerState,
     Outcome,
     PlantReport,
@@ -29,6 +30,7 @@ from shared.config import RunConfig
 from shared.model import Clusters, GlobalModel, initial_weights
 from shared.schema import SensorSchema, difference
 from shared.wire.gate import Description
+from shared.wire.messages import LARGEST_CENTROID, LARGEST_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,40 @@ def settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted)
     """The outcome of a round after the describe round."""
     needed = quorum(len(state.members), config.rounds.quorum)
     if conducted.aggregate.count < needed:
-        return _short(state, step, config, conducted, needed)
+        reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
+        return _skip(state, step, config, conducted, reason)
     model, optimizer = _advance(state, step, config, conducted.aggregate)
+    illegal = _illegal(model)
+    if illegal:
+        return _skip(state, step, config, conducted, f"model: {illegal} after {_what_moved(config)}")
     report = _cluster_report(state.model, model, conducted.aggregate.statistic)
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
     return Committed(after, record(after, step, Status.COMMITTED, None, conducted, report))
 
 
-def _short(state: RunState, step: Step, config: RunConfig, conducted: Conducted, needed: int) -> Skipped | Failed:
-    reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
+def _skip(state: RunState, step: Step, config: RunConfig, conducted: Conducted, reason: str) -> Skipped | Failed:
     after = replace(state, finished=state.finished + 1, skips=state.skips + 1)
     if after.skips >= config.rounds.max_skips:
         reason += f"; skipped {after.skips} times in a row"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
     return Skipped(after, record(after, step, Status.SKIPPED, reason, conducted))
+
+
+def _illegal(model: GlobalModel | None) -> str | None:
+    """What no plant would take of a model that the server made itself; NaN is within no bounds."""
+    for name, value in (model.weights if model else {}).items():
+        if not (np.abs(value) <= LARGEST_WEIGHT).all():
+            return f"tensor {name} has values that are not finite or beyond {LARGEST_WEIGHT:,.0f}"
+    clusters = model.clusters if model else None
+    if clusters is not None and not (np.abs(clusters.centroids_KZ) <= LARGEST_CENTROID).all():
+        return f"centroids that are not finite or beyond {LARGEST_CENTROID:,.0f}"
+    return None
+
+
+def _what_moved(config: RunConfig) -> str:
+    rounds = config.rounds
+    adam = rounds.server_optimizer == "adam"
+    return f"the server's Adam step at server_learning_rate {rounds.server_learning_rate:g}" if adam else "aggregation"
 
 
 def record(
@@ -178,9 +200,9 @@ def settle_describe(
         reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs 2"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
     manifest = next(iter(fitting.values())).manifest
-    members = site_weights(
-        {plant: d.examples for plant, d in fitting.items()}, config.rounds.weighting, config.rounds.weight_cap
-    )
+    examples = {plant: d.examples for plant, d in fitting.items()}
+    weights = site_weights(examples, config.rounds.weighting, config.rounds.weight_cap)
+    members = tuple(Member(plant, examples[plant], fitting[plant].segments, w) for plant, w in weights.items())
     model = GlobalModel(initial_weights(manifest, config.seed))
     after = replace(after, step=state.step + 1, model=model, members=members, schema=schema, manifest=manifest)
     return Committed(after, record(after, step, Status.COMMITTED, None, conducted))

@@ -1,5 +1,11 @@
 """`python -m shared` is `crossplant`, for where the console command is not on the path."""
 
-from shared.cli import main
+import sys
 
-main()
+try:
+    from shared.cli import main
+
+    main()
+except KeyboardInterrupt:  # Before or after `main` could catch it.
+    sys.stderr.write("Interrupted.\n")
+    sys.exit(130)

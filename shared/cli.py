@@ -1,108 +1,143 @@
-"""The front door: maps a command to the folder that owns it, lazily, and turns errors into one line and an exit code.
+"""The front door: runs one command line and turns every error into one line and an exit code.
 
-Exit codes: 0 done, 1 an error the user can mend (one line on stderr that starts with its code), 2 wrong usage,
-130 interrupted.
+Exit codes: 0 done (also when the reader of the output went away), 1 an error the user can mend (one line on stderr
+that starts with its code), 2 wrong usage, 130 interrupted. Nothing heavy is imported before errors are caught.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import click
-
-from shared.errors import CrossplantError
+from typing import TextIO
 
 INTERRUPTED = 130
-
-
-class Entry(NamedTuple):
-    """Where a command lives, and its line in the overview."""
-
-    module: str
-    attribute: str
-    summary: str
-
-
-COMMANDS: dict[str, Entry] = {
-    "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
-    "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
-    "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),
-}
-
-
-class FrontDoor(click.Group):
-    """A command group that imports a command only when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        import typer.main
-
-        try:
-            app = getattr(importlib.import_module(entry.module), entry.attribute)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] in ("client", "server", "shared", "simulations"):
-                raise
-            raise CrossplantError(
-                f"{cmd_name!r} needs the package {error.name!r}, which is not installed.",
-                "Install it with `pip install 'crossplant[simulation]'`.",
-            ) from error
-        return typer.main.get_command(app)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
-
-
-@click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="crossplant", prog_name="crossplant")
-def root() -> None:
-    """Federated anomaly detection across industrial plants."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code and never raises."""
     try:
-        code = root.main(args=arguments, prog_name="crossplant", standalone_mode=False)
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except CrossplantError as error:
-        return _fail(str(error))
-    except BrokenPipeError:
-        # The reader went away, as `| head` does: not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # The last line of defence: a user never meets a traceback.
-        if os.environ.get("CROSSPLANT_DEBUG"):
-            raise
-        cause = f"{type(error).__name__}: {error}"
-        return _fail(f"CP-000 Unexpected: {cause} Set CROSSPLANT_DEBUG=1 to see where, and please report it.")
+        code = _dispatch(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as error:  # The last line of defence: a user never meets a traceback.
+        return _report(error)
+    return code
+
+
+def _dispatch(arguments: Sequence[str] | None) -> int:
+    import click
+
+    from shared.frontdoor import root
+
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        # Not `root.main`: that turns a broken pipe into a SystemExit that looks like any other.
+        with root.make_context("crossplant", given) as context:
+            code = root.invoke(context)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
     return code if isinstance(code, int) else 0
 
 
+def _report(error: BaseException) -> int:
+    """Say in one line what went wrong; the exit code."""
+    if _reader_left(error):
+        # The reader went away, as `| head` does: not an error, and nothing more can be said.
+        silence(sys.stdout)
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        return _interrupted()
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    try:
+        return _explain(error)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Whether a pipe broke; rich turns that into a SystemExit."""
+    cause = error.__context__ if isinstance(error, SystemExit) else error
+    return isinstance(cause, BrokenPipeError)
+
+
+def _explain(error: BaseException) -> int:
+    import click
+
+    from shared.errors import CrossplantError
+
+    if isinstance(error, click.exceptions.Abort):
+        return _interrupted()
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, CrossplantError):
+        return _fail(str(error))
+    if os.environ.get("CROSSPLANT_DEBUG"):
+        raise error
+    if isinstance(error, OSError | UnicodeEncodeError):
+        return _fail(_file_trouble(error))
+    cause = f"{type(error).__name__}: {error}"
+    return _fail(f"CP-000 Unexpected: {cause} Set CROSSPLANT_DEBUG=1 to see where, and please report it.")
+
+
+def _file_trouble(error: OSError | UnicodeEncodeError) -> str:
+    """One line for what the operating system refused."""
+    from shared.errors import FileTrouble
+
+    if isinstance(error, UnicodeEncodeError):
+        cause = f"{error.object[:200]!r} cannot be written as {error.encoding}: {error.reason}."
+        return str(FileTrouble(cause, "Choose names and paths that are valid UTF-8."))
+    names = " -> ".join(ascii(str(name))[1:-1][:300] for name in (error.filename, error.filename2) if name is not None)
+    return str(FileTrouble(f"{names or 'a file or the output'}: {error.strerror or error or type(error).__name__}."))
+
+
+def _interrupted() -> int:
+    _fail("Interrupted.")
+    return INTERRUPTED
+
+
 def _fail(line: str) -> int:
-    sys.stderr.write(" ".join(line.split()) + "\n")
+    try:
+        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.flush()
+    except OSError:  # Nobody is left to tell; the exit code still says it.
+        silence(sys.stderr)
+    _drop_unwritten()
     return 1
+
+
+def _drop_unwritten() -> None:
+    """What stdout still holds and cannot write (a full disk) would fail again, with a traceback, when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what a broken stream is still given to nowhere."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # Not a file of the system: a test's or another program's.
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def main() -> None:
     """The console command."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    code = run()
-    sys.stdout.flush()
-    sys.exit(code)
+    sys.exit(run())
+
+
+def _open_missing_streams() -> None:
+    """A command started with `>&-` has no stdout; a file opened later would take its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

@@ -71,8 +71,12 @@ def statistic(latents_NZ: Float, segments_N: IntArray, centroids_KZ: Float, radi
         latents_NZ: (N, Z), latents of all training windows under the aggregated encoder.
         segments_N: (N,), the segment of each window.
         centroids_KZ: (K, Z), present centroids.
-        radius: clipping radius rho of the offsets; adding one segment moves the sums by at most rho, the counts by at
-            most 1.
+        radius: clipping radius rho of the offsets; adding one segment's windows moves the sums by at most rho, the
+            counts by at most 1.
+
+    That is a statement about latents as given, not about raw readings: a segment owns the windows that start in it,
+    and the last of them read up to W - 1 rows of the next segment, so one reading may move two segments' windows.
+    Nothing private follows from it yet; differential privacy will cut windows inside segments.
     """
     k = len(centroids_KZ)
     index_N, square_N = nearest(latents_NZ, centroids_KZ)

@@ -1,19 +1,19 @@
 """Every setting of a run, grouped and validated together in one tree.
 
 `RunConfig` is what a run was asked to do; `Recipe` is the part of it that a plant needs to know. Both are values:
-their digest
-is stored with every round.
+their digest is stored with every round.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidConfig
 from shared.preprocess import Scaling
@@ -22,6 +22,22 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 ALPHA_MOST = 1e6
 PositiveFloat = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Steps = Annotated[int, Field(ge=1, le=100)]
+MOST_ROUNDS = 100_000
+Rounds = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
+MOST_CANDIDATES = 4096
+
+
+def _printable(value: object) -> object:
+    """Refuse what no name or path holds, and what UTF-8 cannot carry."""
+    if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value[:5000]):
+        raise ValueError("control characters and undecodable bytes are not allowed")
+    return value
+
+
+Text = Annotated[str, Field(max_length=4096), BeforeValidator(_printable)]
 
 
 class _Group(BaseModel):
@@ -31,7 +47,7 @@ class _Group(BaseModel):
 class DetectorConfig(_Group):
     """The network. Defaults: Khan 2026 (doi 10.55529/jaimlnn.61.31.41), section 3, with a bounded bottleneck."""
 
-    name: str = "hac-uml"
+    name: Text = "hac-uml"
     window: Annotated[int, Field(ge=2, le=10_000)] = 30
     hidden: Annotated[int, Field(ge=1, le=4096)] = 64
     layers: Annotated[int, Field(ge=1, le=8)] = 2
@@ -46,18 +62,18 @@ class PreprocessConfig(_Group):
     scaling: Scaling = "standard"
     clip_quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.995
     clip_live: bool = False
-    guard: PositiveFloat = 20.0
+    guard: Annotated[float, Field(gt=0, le=1e4)] = 20.0
 
 
 class TrainingConfig(_Group):
     """Work at the plant in one round."""
 
-    stride: Positive = 1
-    local_epochs: Positive = 1
-    batch_size: Annotated[int, Field(ge=0, le=10**9)] = 128  # 0: the whole local set
-    learning_rate: PositiveFloat = 1e-3
+    stride: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    local_epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
+    batch_size: Annotated[int, Field(ge=0, le=1_000_000)] = 128  # 0: the whole local set
+    learning_rate: Rate = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
-    holdout: Fraction = 0.2
+    holdout: Annotated[float, Field(ge=0.01, le=0.9)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # the run's, unless it is set
 
 
@@ -74,10 +90,18 @@ class ClusteringConfig(_Group):
     clip: Literal["public", "cloud"] = "public"  # radius of the offsets: the latent's own bound, or the measured cloud
     n_min: Annotated[float, Field(ge=0)] = 1.0
     oversampling: Positive = 4
-    seed_steps: Positive = 4
-    refine_steps: Positive = 3
+    seed_steps: Steps = 4
+    refine_steps: Steps = 3
     refresh_every: Annotated[int, Field(ge=0)] = 1  # joint rounds between refreshes; 0: after the last only
-    refresh_steps: Positive = 1  # exchanges in a refresh; the last one has `refine_steps`
+    refresh_steps: Steps = 1  # exchanges in a refresh; the last one has `refine_steps`
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.clusters * self.oversampling > MOST_CANDIDATES:
+            raise ValueError(
+                f"clusters * oversampling must be at most {MOST_CANDIDATES}, not {self.clusters} * {self.oversampling}"
+            )
+        return self
 
 
 class ScoringConfig(_Group):
@@ -91,7 +115,7 @@ class ScoringConfig(_Group):
 class ThresholdConfig(_Group):
     """How a number becomes an alarm."""
 
-    rule: str = "conformal"
+    rule: Text = "conformal"
     false_alarm_rate: Fraction = 0.01  # share of normal windows
     sigmas: PositiveFloat = 3.0
     fit_on: Literal["holdout", "train"] = "holdout"
@@ -111,16 +135,16 @@ class Recipe(_Group):
 class RoundConfig(_Group):
     """Rounds at the server."""
 
-    pretrain: Annotated[int, Field(ge=0)] = 6
-    joint: Annotated[int, Field(ge=0)] = 14
+    pretrain: Rounds = 6
+    joint: Rounds = 14
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the compatible plants
-    deadline_s: PositiveFloat = 3600.0
-    grace_s: PositiveFloat | None = None  # after the quorum is reached; None: wait until the deadline
+    deadline_s: Seconds = 3600.0
+    grace_s: Seconds | None = None  # after the quorum is reached; None: wait until the deadline
     max_skips: Positive = 3  # in a row, then the run fails
     weighting: Literal["examples", "bucket", "uniform"] = "examples"
     weight_cap: Annotated[float, Field(ge=1)] = 10.0  # times the median plant
     server_optimizer: Literal["avg", "adam"] = "avg"
-    server_learning_rate: PositiveFloat = 1e-3
+    server_learning_rate: Rate = 1e-3
     max_update_norm: PositiveFloat = 200.0
     max_examples: Positive = 50_000_000
 
@@ -128,10 +152,10 @@ class RoundConfig(_Group):
 class DataConfig(_Group):
     """Which data, cut how."""
 
-    dataset: str = "generated"
-    path: str | None = None
-    sites: Positive | None = None
-    partition: str | None = None
+    dataset: Text = "generated"
+    path: Text | None = None
+    sites: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    partition: Text | None = None
     rows: Annotated[int, Field(ge=100, le=10_000_000)] = 4_000  # generated plants only
 
 
@@ -196,6 +220,13 @@ def build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
     Raises:
         InvalidConfig: an unknown setting or a value outside what it may be.
     """
+    try:
+        return _build(layers)
+    except RecursionError as error:
+        raise InvalidConfig("the settings are nested too deeply.") from error
+
+
+def _build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
     merged: Settings = {}
     origin: dict[str, str] = {}
     for source, layer in layers.items():
@@ -228,7 +259,17 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"]) or "the settings"
     source = f" (from {origin[name]})" if name in origin else ""
-    return f"{name} = {first['input']!r}{source}: {first['msg'].removeprefix('Value error, ')}."
+    value = "" if isinstance(first["input"], Mapping) and first["loc"] else f" = {_shown(first['input'])}"
+    return f"{name}{value}{source}: {first['msg'].removeprefix('Value error, ')}."
+
+
+def _shown(value: object, most: int = 200) -> str:
+    """A value as it would be written, cut when it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -250,5 +291,7 @@ def read_toml(path: Path) -> Settings:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"cannot read the preset {path}: {error}.", "Check --preset.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # Broken TOML, or a number of thousands of digits.
         raise InvalidConfig(f"{path} is not valid TOML: {error}.", "Correct the file.") from error
+    except RecursionError as error:
+        raise InvalidConfig(f"{path} is nested too deeply.", "Correct the file.") from error

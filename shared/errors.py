@@ -6,7 +6,8 @@
     │   ├── UnknownName        CP-102
     │   ├── RunDirectoryInUse  CP-103
     │   ├── NothingToResume    CP-104
-    │   └── MissingExtra       CP-105
+    │   ├── MissingExtra       CP-105
+    │   └── FileTrouble        CP-106
     ├── DataError              CP-2xx  sensor data and schemas
     │   ├── DataNotFound       CP-201
     │   ├── DataUnreadable     CP-202
@@ -107,6 +108,13 @@ class MissingExtra(ConfigError):
     cure = "Install it with `pip install 'crossplant[EXTRA]'`."
 
 
+class FileTrouble(ConfigError):
+    """A file, folder or stream cannot be used as asked."""
+
+    code = "CP-106"
+    cure = "Check the path, its permissions and the free space."
+
+
 class DataError(CrossplantError):
     """Sensor data is missing, unreadable or unusable."""
 
@@ -166,14 +174,17 @@ class NoCompatiblePlants(RoundError):
     """Too few plants are left after their schemas were compared."""
 
     code = "CP-301"
-    cure = "`crossplant rounds show 1` lists each plant's reason."
+    cure = "`crossplant rounds show 1 --store OUT` lists each plant's reason."
 
 
 class RunFailed(RoundError):
     """Rounds were skipped too often in a row."""
 
     code = "CP-302"
-    cure = "`crossplant rounds list` shows the reasons; mend the plants, then `crossplant simulate --resume OUT`."
+    cure = (
+        "`crossplant rounds show N --store OUT` gives the reasons of round N; mend the plants, then "
+        "`crossplant simulate --resume OUT`."
+    )
 
 
 class StoreError(CrossplantError):

@@ -5,6 +5,7 @@ A fitted `Scaler` is a small serialisable value; the edge applies it row by row 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -17,10 +18,16 @@ from shared.series import FloatArray, Repair
 Scaling = Literal["standard", "minmax", "none"]
 
 
-def fill_gaps(values_TD: FloatArray, starts: tuple[int, ...] = (0,)) -> tuple[FloatArray, int]:
+def fill_gaps(
+    values_TD: FloatArray, starts: tuple[int, ...] = (0,), first: Sequence[float] | FloatArray | None = None
+) -> tuple[FloatArray, int]:
     """Replace every missing value (NaN or infinite) by the last value seen in its column and recording.
 
-    Leading gaps take the first value that follows; a column without any number becomes 0.
+    Args:
+        values_TD: float32 (T, D).
+        starts: rows at which recordings begin.
+        first: what a leading gap takes, one number a column: test and live data cannot know what follows. None: the
+            first value that follows in the recording, else the column's first one anywhere, else 0; training only.
 
     Returns:
         float32 (T, D) without gaps (the input itself when it had none), and how many cells were filled.
@@ -30,17 +37,27 @@ def fill_gaps(values_TD: FloatArray, starts: tuple[int, ...] = (0,)) -> tuple[Fl
     if not filled:
         return values_TD, 0
     ends = [*starts[1:], len(values_TD)]
-    pieces = [_fill(values_TD[a:b], missing_TD[a:b]) for a, b in zip(starts, ends, strict=True)]
+    pieces: list[FloatArray] = []
+    fallback_D = _first_values(values_TD) if first is None else np.asarray(first, np.float32)
+    for values, missing in ((values_TD[a:b], missing_TD[a:b]) for a, b in zip(starts, ends, strict=True)):
+        pieces.append(_fill(values, missing, _first_values(values, fallback_D) if first is None else fallback_D))
     return np.concatenate(pieces), filled
 
 
-def _fill(values_TD: FloatArray, missing_TD: NDArray[np.bool_]) -> FloatArray:
+def _first_values(values_TD: FloatArray, otherwise: FloatArray | float = 0.0) -> FloatArray:
+    """The first number of each column, float32 (D,); `otherwise` where there is none."""
+    known_TD = np.isfinite(values_TD)
+    if not len(values_TD):
+        return np.broadcast_to(np.asarray(otherwise, np.float32), values_TD.shape[1:])
+    first_D = np.take_along_axis(values_TD, known_TD.argmax(axis=0)[None], axis=0)[0]
+    return np.where(known_TD.any(axis=0), first_D, np.asarray(otherwise, np.float32))
+
+
+def _fill(values_TD: FloatArray, missing_TD: NDArray[np.bool_], leading_D: FloatArray) -> FloatArray:
     rows_T = np.arange(len(values_TD))[:, None]
     last_TD = np.maximum.accumulate(np.where(missing_TD, -1, rows_T), axis=0)
-    first_D = np.where(missing_TD.all(axis=0), 0, np.argmin(missing_TD, axis=0))
-    source_TD = np.where(last_TD < 0, first_D, last_TD)
-    out: FloatArray = np.take_along_axis(values_TD, source_TD, axis=0)
-    filled: FloatArray = np.nan_to_num(out, nan=0.0, posinf=0.0, neginf=0.0)
+    carried_TD = np.take_along_axis(values_TD, np.maximum(last_TD, 0), axis=0)
+    filled: FloatArray = np.where(last_TD < 0, leading_D, carried_TD)
     return filled
 
 

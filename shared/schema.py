@@ -51,8 +51,9 @@ def difference(expected: SensorSchema, got: SensorSchema, shown: int = 5) -> str
         >>> difference(a, SensorSchema(tags=("LIT101",), period_s=1))
         'sends 1 tags where the federation expects 2; missing FIT101'
     """
-    missing = [tag for tag in expected.tags if tag not in set(got.tags)]
-    extra = [tag for tag in got.tags if tag not in set(expected.tags)]
+    due, sent = set(expected.tags), set(got.tags)
+    missing = [tag for tag in expected.tags if tag not in sent]
+    extra = [tag for tag in got.tags if tag not in due]
     parts = []
     if got.dim != expected.dim:
         parts.append(f"sends {got.dim} tags where the federation expects {expected.dim}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared.cli import INTERRUPTED, silence
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from shared.config import RunConfig
     from simulations.rundir import RunFolder
 
@@ -27,7 +32,8 @@ Sites = Annotated[int | None, typer.Option(help="How many sites.", rich_help_pan
 Partition = Annotated[str | None, typer.Option(help="by-channel, by-subsystem or by-time.", rich_help_panel=_DATA)]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Rounds = Annotated[
-    int | None, typer.Option(min=1, help="Training rounds; three tenths of them pretrain.", rich_help_panel=_ROUNDS)
+    int | None,
+    typer.Option(min=1, max=100_000, help="Training rounds; three tenths of them pretrain.", rich_help_panel=_ROUNDS),
 ]
 Weighting = Annotated[str | None, typer.Option(help="examples, bucket or uniform.", rich_help_panel=_ROUNDS)]
 Optimizer = Annotated[str | None, typer.Option(help="avg, or adam on one gradient a round.", rich_help_panel=_ROUNDS)]
@@ -121,12 +127,10 @@ def _start(
 
 
 def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from simulations.progress import RichObserver, site_table
     from simulations.simulate import proceed, rounds_left
 
-    console = Console(stderr=False)
+    console = lasting_console()
     index = folder.read_index()
     for note in index.notes[:12]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -138,13 +142,27 @@ def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
             finished = proceed(folder, observer, engine_flags)
     except KeyboardInterrupt:
         console.print(
-            f"Interrupted. Continue with: crossplant simulate --resume {folder.root}", highlight=False, markup=False
+            f"Interrupted. Continue with: crossplant simulate --resume {folder.root}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
-        raise
+        raise typer.Exit(INTERRUPTED) from None
     console.print(site_table(finished.results))
     for line in finished.unmeasured:
         console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {folder.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def lasting_console() -> Console:
+    """A console that falls silent when its reader goes away, as `| head` does: a run is worth more than its lines."""
+    from rich.console import Console
+
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            silence(sys.stdout)
+
+    return Lasting()
 
 
 @config_app.callback()
@@ -160,6 +178,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every setting with its effective value and its source."""
+    if run is not None and (preset is not None or setting):
+        raise typer.BadParameter("--run shows the settings that a run has; leave out --preset and --set")
     from shared.config import flatten
 
     config, origin = _run_settings(run) if run is not None else _layered_settings(preset, setting or [])

@@ -38,6 +38,7 @@ STEP_H = PERIOD_S / 3600
 DAY = 1440  # rows
 WARM_UP = 600  # rows run before recording, so that no start-up transient is left
 BAR_PER_M = 0.0981
+MIXED = 0.9  # share of tank 2 that one row's inflow can replace at most: explicit steps stay stable below 1
 DRY_M = 0.1  # pumps draw air below this level
 
 Kind = Literal["stuck", "spoof", "bias", "drift", "override", "masked", "leak"]
@@ -311,7 +312,8 @@ def _move(plant: Plant, state: _State, flows: list[float], fault: Fault | None, 
         brim = plant.high[tank] + 1.0
         state.level[tank] = min(brim, max(0.0, state.level[tank] + net * STEP_H / area))
     volume = max(plant.area[1] * state.level[1], 0.1)
-    warmer = flows[1] / volume * (source + 0.4 - state.celsius) + 0.05 * (20 - state.celsius)
+    renewed = min(flows[1] / volume, MIXED / STEP_H)  # an almost empty tank takes the inflow's warmth, no more
+    warmer = renewed * (source + 0.4 - state.celsius) + 0.05 * (20 - state.celsius)
     state.celsius += STEP_H * warmer
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from shared.config import RunConfig, Settings, build, read_toml, split_rounds
 from shared.errors import InvalidConfig, UnknownName
 
+GENERATED = "generated"
+_DEEPEST = 8  # dots in a setting's name
+
 
 def presets() -> list[str]:
     """Names of the presets that come with Crossplant."""
@@ -55,11 +58,17 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise InvalidConfig(f"--set {text!r} is not of the form NAME=VALUE.")
+        raise InvalidConfig(f"--set {text[:80]!r} is not of the form NAME=VALUE.")
+    if name.count(".") > _DEEPEST:
+        raise InvalidConfig(f"--set {name[:80]!r}... names no setting: it has too many dots.")
     try:
         return name.strip(), tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         return name.strip(), value.strip()
+    except ValueError as error:
+        raise InvalidConfig(f"--set {name.strip()[:80]} has a number of thousands of digits.") from error
+    except RecursionError as error:
+        raise InvalidConfig(f"--set {name.strip()[:80]} is nested too deeply.") from error
 
 
 def layered(
@@ -88,4 +97,20 @@ def layered(
     for text in assignments:
         name, value = parse_assignment(text)
         layers[f"--set {name}"] = nested(name, value)
-    return build(layers)
+    config, origin = build(layers)
+    check_dataset(config.data.dataset)
+    return config, origin
+
+
+def check_dataset(name: str) -> None:
+    """Refuse a data set that nobody has registered.
+
+    Raises:
+        UnknownName: with all names that there are, the generated plants among them.
+    """
+    if name == GENERATED:
+        return
+    from client.ingest.base import known  # Imports every loader, which generated plants do not need.
+
+    if name not in known():
+        raise UnknownName("data set", name, sorted([GENERATED, *known()]))

@@ -8,13 +8,33 @@ import torch
 from torch import Tensor
 
 from client.training.workspace import Part
+from shared.errors import InvalidConfig
 
 
 def resolve_device(wanted: str) -> torch.device:
-    """`auto` takes a GPU when there is one."""
+    """`auto` takes a GPU when there is one.
+
+    Raises:
+        InvalidConfig: a GPU is asked for that this machine does not have.
+    """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(wanted)
     return torch.device(wanted)
+
+
+def check_device(wanted: str) -> None:
+    """Refuse a GPU that this machine does not have, before anything is written.
+
+    Raises:
+        InvalidConfig: there is none, or none of that number.
+    """
+    if not wanted.startswith("cuda"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(wanted.partition(":")[2] or 0) >= count:
+        there = f"only {count}" if count else "no CUDA device"
+        raise InvalidConfig(f"engine.device = {wanted!r}: this machine has {there}.", "Use --device auto or cpu.")
 
 
 class TensorWindows:

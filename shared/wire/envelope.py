@@ -55,7 +55,8 @@ class Packet:
 def encode_array(values: NDArray[np.generic]) -> RawArray:
     """An array as a `.npy` version 1 blob."""
     array = np.asarray(values, order="C")  # not ascontiguousarray, which makes (1,) of a shape of ()
-    return RawArray(str(array.dtype), array.shape, _header(array.dtype.str, array.shape) + array.tobytes())
+    data = b"".join((_header(array.dtype.str, array.shape), array.data))  # one copy
+    return RawArray(str(array.dtype), array.shape, data)
 
 
 @lru_cache(maxsize=1024)

@@ -1,16 +1,16 @@
 """The gate between a plant's reply and the mean: `parse_reply` gives `Accepted` or `Rejected`, and the mean takes
 `Accepted` only.
 
-Checked: protocol, run, round, kind, plant, model digest, field list, names, dtypes, exact shapes, finiteness, range,
-norm of the update,
-number of examples. A rejection carries the plant's name and a reason that a person can act on.
+Checked: protocol, run, round, kind, plant, model digest, field list, names, dtypes, exact shapes, finiteness, the range
+of every number, norm of the update, number of examples, sum of the cluster counts. A rejection carries the plant's name
+and a reason that a person can act on.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,7 +29,19 @@ from shared.wire.messages import number, parse_weights, same, shown, whole
 METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated")
 TIMINGS = ("seconds_train", "seconds_evaluate", "seconds_cluster")
 _LONGEST_TEXT = 2_000_000
-_LARGEST_METRIC = 1e12
+_WITHIN: Mapping[str, tuple[float, float]] = {
+    "train_loss": (0, 1e12),
+    "cluster_loss": (-1e-3, 1e12),  # a divergence: never negative, but for the rounding of float32
+    "holdout_loss": (0, 1e12),
+    "calibrated": (0, 1),
+    **dict.fromkeys(TIMINGS, (0, 1e9)),
+}
+_REQUIRED: Mapping[Kind, tuple[str, ...]] = {
+    Kind.DESCRIBE: (),
+    Kind.TRAIN: ("train_loss", "cluster_loss", "holdout_loss"),
+    Kind.CLUSTER: (),
+    Kind.CALIBRATE: ("holdout_loss", "calibrated"),
+}
 _WIDEST = 1e6  # radius of an offset where the architecture gives no bound
 _ROUNDING = 1e-6
 
@@ -42,6 +54,7 @@ class Expectation:
         kind, run, round, digest: of the request.
         plant: the member asked, None in the describe round.
         examples: what that member declared, None in the describe round.
+        segments: what that member declared; the counts of its statistic must add up to this.
         manifest: the detector's tensors.
         base: the weights that were sent, for the norm of the update.
         clusters: (K, Z) of the clusters that were sent, None when no statistic is due.
@@ -55,6 +68,7 @@ class Expectation:
     digest: str = ""
     plant: str | None = None
     examples: int | None = None
+    segments: int = 0
     manifest: tuple[TensorSpec, ...] = ()
     base: Weights | None = None
     clusters: tuple[int, int] | None = None
@@ -121,8 +135,8 @@ def _parse(packet: Packet, expect: Expectation, plant: str) -> Accepted | Reject
         weights=weights,
         statistic=_statistic(packet, expect),
         description=_description(packet, expect) if expect.kind is Kind.DESCRIBE else None,
-        metrics={name: _measured(packet, name) for name in METRICS if name in packet.numbers},
-        timings={name.removeprefix("seconds_"): _measured(packet, name) for name in TIMINGS if name in packet.numbers},
+        metrics=_measured(packet, METRICS, _REQUIRED[expect.kind]),
+        timings={name.removeprefix("seconds_"): value for name, value in _measured(packet, TIMINGS).items()},
         update_norm=norm,
     )
 
@@ -201,13 +215,12 @@ def _statistic(packet: Packet, expect: Expectation) -> Statistic | None:
 
 @np.errstate(over="ignore")  # a sum that overflows is infinite, and infinitely too much
 def _check_statistic(said: Statistic, expect: Expectation) -> None:
-    """A segment has a window at least, adds 1 to the counts, and moves the sums of its clusters by its share of rho."""
-    windows = expect.max_examples if expect.examples is None else expect.examples
+    """Every segment adds exactly 1 to the counts, and moves the sums of its clusters by its share of rho at most."""
     segments, radius = float(said.counts_K.sum()), min(expect.radius, _WIDEST)
     if (said.counts_K < 0).any():
         raise BadPayload("cluster counts that are negative.")
-    if segments > windows * (1 + _ROUNDING):
-        raise BadPayload(f"cluster counts of {segments:,.6g} segments from {windows:,} windows.")
+    if not abs(segments - expect.segments) <= _ROUNDING * expect.segments:
+        raise BadPayload(f"cluster counts of {segments:,.9g} segments, but {expect.segments:,} were declared.")
     if (np.linalg.norm(said.sums_KZ, axis=1) > _slack(radius * said.counts_K)).any():
         raise BadPayload("cluster sums larger than their counts allow.")
     if not 0 <= said.spread <= _slack(radius * radius * segments):
@@ -221,11 +234,16 @@ def _slack(bound: Bound) -> Bound:
     return bound * (1 + _ROUNDING) + _ROUNDING
 
 
-def _measured(packet: Packet, name: str) -> float:
-    value = number(packet, name)
-    if abs(value) > _LARGEST_METRIC:
-        raise BadPayload(f"{name} is {value:g}, beyond what can be measured.")
-    return value
+def _measured(packet: Packet, names: Sequence[str], required: Sequence[str] = ()) -> dict[str, float]:
+    """Those of the numbers that came, of which some must; each within what can be measured."""
+    found = {name: number(packet, name) for name in names if name in packet.numbers or name in required}
+    for name, value in found.items():
+        low, high = _WITHIN[name]
+        if not low <= value <= high:
+            raise BadPayload(f"{name} is {value:g}, beyond what can be measured: {low:g} to {high:g}.")
+    if found.get("calibrated", 0) not in (0, 1):
+        raise BadPayload(f"calibrated is {found['calibrated']:g}, expected 0 or 1.")
+    return found
 
 
 def _description(packet: Packet, expect: Expectation) -> Description:
@@ -235,7 +253,7 @@ def _description(packet: Packet, expect: Expectation) -> Description:
     except (KeyError, ValueError, ValidationError, TypeError, RecursionError) as error:
         raise BadPayload("an unreadable schema or manifest.") from error
     examples, segments = whole(packet, "examples"), whole(packet, "segments")
-    if segments > examples:
+    if not 1 <= segments <= examples:
         raise BadPayload(f"{segments:,} segments in {examples:,} windows.")
     return Description(schema, manifest, examples, segments)
 

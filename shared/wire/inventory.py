@@ -87,7 +87,7 @@ REPLY: tuple[Field, ...] = (
     Field("train_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
     Field("cluster_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
     Field("holdout_loss", "numbers", _TRAIN | {Kind.CALIBRATE}, "how well the plant is learnt", "none without DP"),
-    Field("cluster_sums", "arrays", _STATISTIC, "operating points", "sums over segments, clipped at the radius"),
+    Field("cluster_sums", "arrays", _STATISTIC, "operating points", "sums over segments, clipped at the radius; no DP"),
     Field("cluster_counts", "arrays", _STATISTIC, "share of time in each operating mode", "sums over segments"),
     Field("cluster_spread", "numbers", _STATISTIC, "spread of the operating points", "clipped at the radius"),
     Field("calibrated", "numbers", frozenset({Kind.CALIBRATE}), "whether enough calibration data is there", "one bit"),

@@ -19,6 +19,8 @@ from shared.wire.inventory import REQUEST, Kind, unlisted
 
 WEIGHT = "weights/"
 CLUSTER = "clusters/"
+LARGEST_WEIGHT = 1e4  # in magnitude; neither side takes a model beyond it
+LARGEST_CENTROID = 1e6
 
 _BEYOND = 2**63
 
@@ -179,7 +181,7 @@ def _parse_clusters(packet: Packet, latent: int) -> Clusters | None:
 
 
 _WITHIN = {
-    "centroids": (-1e6, 1e6),
+    "centroids": (-LARGEST_CENTROID, LARGEST_CENTROID),
     "frequency": (1e-9, 1.0),
     "active": (0, 1),
     "misses": (0, 1e9),
@@ -220,7 +222,7 @@ def _parse_tensor(packet: Packet, spec: TensorSpec) -> np.ndarray[tuple[int, ...
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadPayload(f"tensor {spec.name}: NaN or infinite values.")
-    if max(-low, high) > 1e4:
+    if max(-low, high) > LARGEST_WEIGHT:
         raise BadPayload(f"tensor {spec.name}: a value beyond 10,000.")
     return values
 

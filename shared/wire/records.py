@@ -19,15 +19,25 @@ def packet_from_records(content: Mapping[str, Any]) -> Packet:
     """
     if set(content) != {ARRAYS, NUMBERS, TEXTS}:
         raise BadPayload(f"records {sorted(map(str, content))[:5]}, expected {ARRAYS}, {NUMBERS} and {TEXTS}.")
-    arrays, numbers, texts = (content[name] for name in (ARRAYS, NUMBERS, TEXTS))
+    arrays, numbers, texts = (_entries(name, content[name]) for name in (ARRAYS, NUMBERS, TEXTS))
     if not all(type(value) in (int, float) for value in numbers.values()):
         raise BadPayload("a number that is a list.")
     if not all(type(value) is str for value in texts.values()):
         raise BadPayload("a text that is something else.")
-    return Packet({name: _raw(name, array) for name, array in arrays.items()}, dict(numbers), dict(texts))
+    return Packet({name: _raw(name, array) for name, array in arrays.items()}, numbers, texts)
+
+
+def _entries(record: str, values: Any) -> dict[str, Any]:
+    if not isinstance(values, Mapping) or not all(type(name) is str for name in values):
+        raise BadPayload(f"a record {record} that holds no values by name.")
+    return dict(values)
 
 
 def _raw(name: str, array: Any) -> RawArray:
-    if array.stype != "numpy.ndarray" or not isinstance(array.data, bytes):
-        raise BadPayload(f"array {name[:80]} is serialised as {str(array.stype)[:40]!r}, expected numpy.ndarray.")
-    return RawArray(str(array.dtype), tuple(array.shape), array.data)
+    """A record of metrics may bear the name of the arrays: only what looks like an array is one."""
+    stype, dtype, shape, data = (getattr(array, part, None) for part in ("stype", "dtype", "shape", "data"))
+    if stype != "numpy.ndarray" or not isinstance(data, bytes):
+        raise BadPayload(f"array {name[:80]!r} is serialised as {str(stype)[:40]!r}, expected numpy.ndarray.")
+    if not isinstance(shape, tuple | list) or not all(type(n) is int for n in shape):
+        raise BadPayload(f"array {name[:80]!r} with a shape that is no list of whole numbers.")
+    return RawArray(str(dtype), tuple(shape), data)

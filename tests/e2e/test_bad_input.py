@@ -24,7 +24,7 @@ def _refused(done, code: str, *told: str) -> None:  # type: ignore[no-untyped-de
 @pytest.mark.parametrize(
     ("flags", "code", "told"),
     [
-        (["--dataset", "mls"], "CP-102", "msl"),
+        (["--dataset", "mls"], "CP-102", "batadal, generated, msl"),
         (["--dataset", "msl"], "CP-201", "--data"),
         (["--dataset", "msl", "--data", "no-such-folder"], "CP-201", "no-such-folder"),
         (["--partition", "by-colour"], "CP-102", "by-time"),
@@ -41,11 +41,18 @@ def _refused(done, code: str, *told: str) -> None:  # type: ignore[no-untyped-de
         (["--seed", "-1"], "CP-101", "seed"),
         (["--set", "recipe.training.strid=2"], "CP-101", "strid"),
         (["--set", "nonsense"], "CP-101", "nonsense"),
+        (["--set", f"seed={'9' * 5000}"], "CP-101", "seed has a number of thousands of digits"),
+        (["--set", f"seed=0x{'f' * 5000}"], "CP-101", "seed = a number of thousands of digits"),
+        (["--set", f"seed={'[' * 5000}{']' * 5000}"], "CP-101", "nested too deeply"),
+        (["--set", f"{'a.' * 5000}a=1"], "CP-101", "too many dots"),
+        (["--set", f"data.path='{'x' * 5000}'"], "CP-101", "data.path"),
+        (["--partition", "by\ntime"], "CP-101", "control characters"),
+        (["--dataset", "m\udcffl"], "CP-101", "undecodable"),
         (["--set", "recipe.detector.name=transformer"], "CP-102", "hac-uml"),
         (["--set", "recipe.threshold.rule=guess"], "CP-102", "conformal"),
         (["--store", "nosuchdb://x/y"], "CP-4", "nosuchdb"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+    ids=lambda value: ascii("-".join(value))[1:40] if isinstance(value, list) else None,
 )
 def test_a_wrong_value_is_one_clear_line_and_writes_nothing(
     flags: list[str], code: str, told: str, tmp_path: Path
@@ -56,12 +63,24 @@ def test_a_wrong_value_is_one_clear_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    "flags", [["--rounds", "0"], ["--rounds", "many"], ["--colour"], ["--resume", "x", "--seed", "1"], []]
+    "flags",
+    [
+        ["--rounds", "0"],
+        ["--rounds", "100001"],
+        ["--rounds", "many"],
+        ["--colour"],
+        ["--resume", "x", "--seed", "1"],
+        [],
+    ],
 )
 def test_wrong_usage_ends_with_2(flags: list[str]) -> None:
     done = crossplant_here("simulate", *flags)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    _refused(crossplant_here("simulate", "--out", tmp_path / ("x" * 400), *SMALL), "CP-106", "name too long")
 
 
 def test_a_folder_in_use_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:

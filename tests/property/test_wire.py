@@ -102,7 +102,7 @@ def expectation(kind: Kind) -> Expectation:
     if kind is Kind.DESCRIBE:
         return Expectation(kind, "run", 7)
     due = {"manifest": MANIFEST, "base": MODEL.weights, "clusters": (K, Z), "radius": RADIUS, "plant": "north"}
-    return Expectation(kind, "run", 7, MODEL.digest, examples=100, max_update_norm=5.0, **due)
+    return Expectation(kind, "run", 7, MODEL.digest, examples=100, segments=11, max_update_norm=5.0, **due)
 
 
 @settings(max_examples=400)

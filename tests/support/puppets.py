@@ -37,6 +37,7 @@ class Puppet:
 
     name: str
     examples: int = 100
+    segments: int = 11
     schema: SensorSchema = SCHEMA
     manifest: tuple[TensorSpec, ...] = MANIFEST
     step: float = 0.01
@@ -51,7 +52,7 @@ class Puppet:
         texts = {**head, "plant": self.name}
         arrays: dict[str, RawArray] = {}
         if kind is Kind.DESCRIBE:
-            numbers |= {"examples": self.examples, "segments": self.examples // 10 + 1}
+            numbers |= {"examples": self.examples, "segments": min(self.segments, self.examples)}
             texts |= {"schema": self.schema.model_dump_json(), "manifest": encode_manifest(self.manifest)}
         if kind is Kind.TRAIN:
             arrays |= {f"weights/{spec.name}": self._moved(request, spec) for spec in self.manifest}
@@ -62,7 +63,7 @@ class Puppet:
         if kind is Kind.CLUSTER or request.numbers.get("with_statistic"):
             k, z = request.arrays["clusters/centroids"].shape
             arrays["cluster_sums"] = encode_array(np.full((k, z), 0.01))
-            arrays["cluster_counts"] = encode_array(np.full(k, 2.0))
+            arrays["cluster_counts"] = encode_array(np.full(k, min(self.segments, self.examples) / k))
             numbers |= {"cluster_spread": 0.5, "seconds_cluster": 0.5}
         return Packet(arrays, numbers, texts)
 

@@ -39,7 +39,7 @@ def state(run: str, number: int, adam: bool = False) -> RunState:
         step=number,
         model=None if number == 1 else model(number),
         optimizer=OptimizerState(number, moments, moments) if adam else OptimizerState(),
-        members=(Member("north", 120, 2 / 3), Member("south", 80, 1 / 3)),
+        members=(Member("north", 120, 12, 2 / 3), Member("south", 80, 8, 1 / 3)),
         schema=SCHEMA,
         manifest=MANIFEST,
     )

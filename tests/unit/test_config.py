@@ -70,6 +70,16 @@ def test_layers_are_left_as_they_were() -> None:
         ({"recipe": {"clustering": {"unit": 10**30}}}, "recipe.clustering.unit = "),
         ({"recipe": {"training": {"batch_size": 10**30}}}, "recipe.training.batch_size = "),
         ({"recipe": {"training": {"seed": 10**30}}}, "recipe.training.seed = "),
+        ({"seed": 10**5000}, "seed = a number of thousands of digits"),
+        (
+            {"recipe": {"clustering": {"clusters": 200, "oversampling": 21}}},
+            r"clusters \* oversampling must be at most",
+        ),
+        ({"data": {"path": "a\x00b"}}, "data.path = .*control characters"),
+        ({"data": {"dataset": "a\udcff"}}, "data.dataset = .*undecodable"),
+        ({"data": {"partition": "x" * 4097}}, r"data.partition = 'x{199}\.\.\..*at most 4096 characters"),
+        ({"recipe": {"detector": {"name": "\x1b[31m"}}}, "recipe.detector.name = .*control characters"),
+        ({"recipe": {"threshold": {"rule": "a\nb"}}}, "recipe.threshold.rule = .*control characters"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_source(layer: dict[str, Any], telling: str) -> None:
@@ -78,6 +88,47 @@ def test_a_wrong_setting_is_named_with_its_value_and_source(layer: dict[str, Any
     assert str(caught.value).startswith("CP-101 InvalidConfig: ")
     assert "crossplant config show" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("recipe.training.holdout", 0.01, 0.9),
+        ("recipe.training.stride", 1, 1_000_000),
+        ("recipe.training.local_epochs", 1, 10_000),
+        ("recipe.training.batch_size", 0, 1_000_000),
+        ("recipe.training.learning_rate", 1e-9, 10.0),
+        ("recipe.preprocess.guard", 1e-9, 1e4),
+        ("recipe.clustering.oversampling", 1, 512),  # of 8 clusters
+        ("recipe.clustering.seed_steps", 1, 100),
+        ("recipe.clustering.refine_steps", 1, 100),
+        ("recipe.clustering.refresh_steps", 1, 100),
+        ("rounds.pretrain", 0, 100_000),
+        ("rounds.joint", 0, 100_000),
+        ("rounds.deadline_s", 1e-9, 30 * 86_400.0),
+        ("rounds.grace_s", 1e-9, 30 * 86_400.0),
+        ("rounds.server_learning_rate", 1e-9, 10.0),
+        ("data.sites", 1, 10_000),
+    ],
+)
+def test_every_amount_of_work_has_bounds(name: str, least: float, most: float) -> None:
+    assert _with(name, least)
+    assert _with(name, most)
+    assert _with(name, most * 1.001 if isinstance(most, float) else most + 1) is None
+    assert _with(name, least * 0.99 - 1e-9 if isinstance(least, float) else least - 1) is None
+
+
+def test_settings_nested_without_end_are_refused(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(InvalidConfig, match="nested too deeply"):
+        build({"file": deep})
+    for number, text in enumerate((f"a = {'[' * 5000}{']' * 5000}", f"a = {'9' * 5000}")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InvalidConfig):
+            read_toml(path)
 
 
 @pytest.mark.parametrize(

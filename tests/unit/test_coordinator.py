@@ -12,7 +12,7 @@ from server.coordinator import Coordinator
 from server.phases import Step
 from server.rounds import PlantReport, RoundRecord, RunState, Status
 from shared.config import RunConfig
-from shared.errors import NoCompatiblePlants, RunFailed
+from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.model import TensorSpec
 from shared.schema import SensorSchema
 from shared.wire.envelope import Packet
@@ -79,12 +79,12 @@ def test_the_mean_is_weighted_by_examples() -> None:
 
 def test_plants_that_answer_in_another_order_give_the_same_bits() -> None:
     def losing(loss: float) -> Act:
-        """Losses that cancel: rounding shows in which order they were added."""
+        """Losses of many sizes: rounding shows in which order they were added."""
         return lambda asked, reply: changed(reply, numbers={k: loss for k in reply.numbers if k == "train_loss"})
 
     def run(delays: tuple[float, ...]) -> list[object]:
         puppets = [
-            Puppet(name, step=0.01 / (i + 3), delay_s=delay, act=losing((1e11, 1 / 3, -1e11, 1 / 7)[i]))
+            Puppet(name, step=0.01 / (i + 3), delay_s=delay, act=losing((1e11, 1 / 3, 1e5 / 3, 1 / 7)[i]))
             for i, (name, delay) in enumerate(zip((NORTH, SOUTH, WEST, EAST), delays, strict=True))
         ]
         return [(record.model, record.metrics) for record in conduct(Stage(puppets))[1].records]
@@ -210,6 +210,20 @@ def test_a_plant_that_never_answers_the_describe_round_is_told_by_its_node() -> 
 
 
 # ---- who joins -------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_node_does_not_hold_up_the_describe_round_for_longer_than_the_grace_period() -> None:
+    puppets = [Puppet(NORTH, delay_s=1), Puppet(SOUTH, delay_s=2), Puppet(WEST, act=silent)]
+    _, journal = conduct(Stage(puppets), config(grace_s=5.0))
+    assert journal.records[0].seconds == 7.0
+    assert report(journal.records[0], "node 2").reason == "late: no reply within 7 s"
+    assert [m.plant for m in journal.states[0].members] == [NORTH, SOUTH]
+
+
+def test_one_plant_alone_starts_no_grace_period() -> None:
+    stage = Stage([Puppet(NORTH), Puppet(SOUTH, delay_s=50)])
+    _, journal = conduct(stage, config(grace_s=5.0, quorum=0.1))
+    assert [m.plant for m in journal.states[0].members] == [NORTH, SOUTH]
 
 
 def test_two_plants_of_one_name() -> None:
@@ -378,6 +392,7 @@ def test_a_plant_that_did_not_come_back_is_named_as_absent() -> None:
     ("back", "telling"),
     [
         (Puppet(WEST, examples=101), "changed: 101 windows, 100 when the run began"),
+        (Puppet(WEST, segments=12), "changed: 12 segments, 11 when the run began"),
         (Puppet(WEST, schema=SensorSchema(tags=("FIT101", "LIT102"), period_s=1)), "changed: other tags"),
         (Puppet(WEST, manifest=(TensorSpec("head.bias", (4,), 0.5),)), "changed: other tags or another detector"),
         (Puppet(WEST, act=lambda asked, reply: changed(reply, texts={"refused": "CP-204"})), "refused by the plant"),
@@ -397,6 +412,58 @@ def test_a_newcomer_is_not_asked_after_a_restart() -> None:
     stage = Stage([Puppet(NORTH), Puppet("newcomer"), Puppet(SOUTH)])
     assert conduct(stage, state=state)[0].model.digest == end.model.digest
     assert {nodes for _, nodes in stage.sent[1:]} == {(0, 2)}
+
+
+def test_a_silent_node_does_not_hold_up_the_roll_call_for_longer_than_the_grace_period() -> None:
+    settings_ = config(grace_s=5.0)
+    _, before = conduct(Stage([Puppet(NORTH), Puppet(SOUTH), Puppet(WEST)]), settings_)
+    gone: Act = lambda asked, reply: None if asked.texts["kind"] == "describe" else reply  # noqa: E731
+    stage = Stage([Puppet(NORTH), Puppet("newcomer"), Puppet(SOUTH), Puppet(WEST, act=gone)])
+    _, journal = conduct(stage, settings_, before.states[1])
+    assert stage.now == 5.0  # and not the deadline of 60 s
+    assert journal.records[0].accepted == (NORTH, SOUTH)
+
+
+def test_newcomers_do_not_count_towards_the_quorum_of_the_roll_call() -> None:
+    settings_ = config(grace_s=5.0)
+    _, before = conduct(Stage([Puppet(NORTH), Puppet(SOUTH), Puppet(WEST)]), settings_)
+    stage = Stage([Puppet("one"), Puppet("two"), Puppet(NORTH), Puppet(SOUTH, delay_s=20), Puppet(WEST, delay_s=21)])
+    _, journal = conduct(stage, settings_, before.states[1])
+    assert journal.records[0].accepted == (NORTH, SOUTH, WEST)
+
+
+@pytest.mark.parametrize("delays", [(0.0, 2.0), (2.0, 0.0)])
+def test_of_two_nodes_with_one_name_the_lower_is_asked_and_the_other_reported(delays: tuple[float, float]) -> None:
+    state, end = after_round_two(Puppet(NORTH), Puppet(SOUTH))
+    stage = Stage([Puppet(SOUTH), Puppet(NORTH, delay_s=delays[0]), Puppet(NORTH, step=0.5, delay_s=delays[1])])
+    resumed, journal = conduct(stage, state=state)
+    assert resumed.model.digest == end.model.digest
+    assert {nodes for _, nodes in stage.sent[1:]} == {(1, 0)}
+    second = report(journal.records[0], "north (node 2)")
+    assert (second.accepted, second.reason) == (False, "name: node 1 is called 'north' too, and is asked instead")
+    assert [p.plant for p in journal.records[0].plants] == [NORTH, "north (node 2)", SOUTH]
+    assert [p.plant for p in journal.records[1].plants] == [NORTH, SOUTH]
+
+
+def test_a_resumed_run_has_all_its_skips_before_it() -> None:
+    """A run that failed by three skips in a row goes on although the next round is skipped too."""
+    dead: Act = lambda asked, reply: reply if asked.numbers["round"] < 2 else None  # noqa: E731
+    journal = failing(
+        Stage([Puppet(NORTH, act=dead), Puppet(SOUTH, act=dead)]), config(), RunFailed, "3 times in a row"
+    )
+    assert journal.states[-1].skips == 3
+    late = in_round(5, lambda asked, reply: reply if asked.texts["kind"] == "describe" else None)
+    _, resumed = conduct(Stage([Puppet(NORTH, act=late), Puppet(SOUTH, act=late)]), state=journal.states[-1])
+    assert [r.status for r in resumed.records[:2]] == [Status.SKIPPED, Status.COMMITTED]
+    assert resumed.states[0].skips == 1
+
+
+def test_a_run_does_not_go_on_under_other_settings() -> None:
+    state, _ = after_round_two(Puppet(NORTH), Puppet(SOUTH))
+    stage = Stage([Puppet(NORTH), Puppet(SOUTH)])
+    with pytest.raises(InvalidConfig, match="settings of run 'run' were changed since it began"):
+        conduct(stage, config(joint=1), state)
+    assert stage.sent == []
 
 
 def test_an_impostor_does_not_keep_the_plant_itself_out() -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from client.agent.service import PlantAgent
-from client.training.tensors import resolve_device
+from client.training.tensors import check_device, resolve_device
 from server.coordinator import Coordinator
 from server.rounds import RunState
 from shared.config import build
+from shared.errors import InvalidConfig
 from simulations.generate import generate
 from tests.support.plants import Loopback, Memory
 
@@ -21,6 +22,20 @@ def test_auto_takes_a_gpu_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu"
     assert resolve_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("wanted", "count", "telling"), [("cuda", 0, "no CUDA device"), ("cuda:2", 2, "only 2")])
+def test_a_gpu_that_is_not_there_is_refused(
+    wanted: str, count: int, telling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(InvalidConfig, match=telling):
+        check_device(wanted)
+    with pytest.raises(InvalidConfig, match=telling):
+        resolve_device(wanted)
+    check_device("cpu")
+    check_device("auto")
 
 
 def _losses(device: str) -> tuple[list[float], np.ndarray]:

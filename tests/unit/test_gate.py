@@ -36,8 +36,8 @@ def expectation(kind: Kind, **fields: object) -> Expectation:
     fields = {"round": 7, **fields}
     due = {
         Kind.DESCRIBE: {},
-        Kind.TRAIN: {"manifest": MANIFEST, "base": MODEL.weights, "clusters": (K, Z), "examples": 100},
-        Kind.CLUSTER: {"clusters": (K, Z), "examples": 100},
+        Kind.TRAIN: {"manifest": MANIFEST, "base": MODEL.weights, "clusters": (K, Z), "examples": 100, "segments": 11},
+        Kind.CLUSTER: {"clusters": (K, Z), "examples": 100, "segments": 11},
         Kind.CALIBRATE: {"examples": 100},
     }[kind]
     caps = {"radius": RADIUS, "max_update_norm": 5.0, "max_examples": 10_000}
@@ -64,7 +64,7 @@ def test_an_honest_train_reply() -> None:
     assert verdict.update_norm == pytest.approx(0.01 * np.sqrt(15), rel=1e-4)
     assert verdict.metrics == {"train_loss": 0.5, "cluster_loss": 0.25, "holdout_loss": 1.0}
     assert verdict.timings == {"train": 2.0, "evaluate": 1.0, "cluster": 0.5}
-    np.testing.assert_array_equal(verdict.statistic.counts_K, [2, 2, 2])
+    np.testing.assert_array_equal(verdict.statistic.counts_K, np.full(K, 11 / 3))
 
 
 def test_an_honest_description() -> None:
@@ -89,7 +89,7 @@ def test_the_largest_honest_statistic_is_accepted() -> None:
     sums[0, 0], counts[0] = 100 * RADIUS, 100.0
     arrays = {"cluster_sums": encode_array(sums), "cluster_counts": encode_array(counts)}
     packet = reply(Kind.CLUSTER, arrays=arrays, numbers={"cluster_spread": 100 * RADIUS**2})
-    assert isinstance(judge(Kind.CLUSTER, packet), Accepted)
+    assert isinstance(judge(Kind.CLUSTER, packet, segments=100), Accepted)
 
 
 def test_a_statistic_has_no_bound_where_the_latents_have_none() -> None:
@@ -229,12 +229,43 @@ def test_the_cap_is_on_the_update_not_on_the_weights() -> None:
         ({"holdout_loss": 1e300}, "holdout_loss is 1e\\+300, beyond"),
         ({"seconds_train": -INF}, "seconds_train is -inf"),
         ({"seconds_train": 1e300}, "seconds_train is 1e\\+300, beyond"),
+        ({"train_loss": -1e12}, "train_loss is -1e\\+12, beyond what can be measured: 0 to"),
+        ({"holdout_loss": -5}, "holdout_loss is -5, beyond"),
+        ({"cluster_loss": -1}, "cluster_loss is -1, beyond"),
+        ({"seconds_train": -1}, "seconds_train is -1, beyond"),
+        ({"seconds_evaluate": -1e-9}, "seconds_evaluate is -1e-09, beyond"),
+        ({"seconds_cluster": -1.0}, "seconds_cluster is -1, beyond"),
+        ({"train_loss": None}, "train_loss is None, expected a finite number"),
+        ({"cluster_loss": None}, "cluster_loss is None, expected a finite number"),
+        ({"holdout_loss": None}, "holdout_loss is None, expected a finite number"),
         ({"segments": 3}, "fields that no train reply may carry: numbers:segments"),
         ({"score": 0.5}, "fields that no train reply may carry: numbers:score"),
     ],
 )
 def test_hostile_numbers(numbers: dict[str, object], telling: str) -> None:
     assert_rejected(judge(Kind.TRAIN, reply(Kind.TRAIN, numbers=numbers)), telling)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "telling"),
+    [
+        ({"calibrated": 1e11}, "calibrated is 1e\\+11, beyond what can be measured: 0 to 1"),
+        ({"calibrated": -1}, "calibrated is -1, beyond"),
+        ({"calibrated": 0.5}, r"calibrated is 0\.5, expected 0 or 1"),
+        ({"calibrated": None}, "calibrated is None, expected a finite number"),
+        ({"holdout_loss": None}, "holdout_loss is None, expected a finite number"),
+        ({"holdout_loss": -5.0}, "holdout_loss is -5, beyond"),
+    ],
+)
+def test_hostile_numbers_of_a_calibration(numbers: dict[str, object], telling: str) -> None:
+    assert_rejected(judge(Kind.CALIBRATE, reply(Kind.CALIBRATE, numbers=numbers)), telling)
+
+
+def test_numbers_at_the_edge_of_what_can_be_measured() -> None:
+    """A divergence may round below nothing; a plant may be learnt perfectly in no time."""
+    edge = {"train_loss": 0.0, "holdout_loss": 0, "cluster_loss": -1e-7, "seconds_train": 0.0}
+    assert isinstance(judge(Kind.TRAIN, reply(Kind.TRAIN, numbers=edge)), Accepted)
+    assert isinstance(judge(Kind.CALIBRATE, reply(Kind.CALIBRATE, numbers={"calibrated": 0})), Accepted)
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -295,12 +326,14 @@ def test_an_empty_packet() -> None:
         ({"cluster_sums": encode_array(np.zeros((K, Z), np.float32))}, {}, "dtype <f4, expected <f8"),
         ({"cluster_counts": encode_array(np.zeros((K, 1)))}, {}, r"shape \(3, 1\), expected \(3,\)"),
         ({"cluster_counts": encode_array(np.asarray([4.0, 3.0, -1.0]))}, {}, "larger than their counts|negative"),
-        ({"cluster_sums": encode_array(np.full((K, Z), 2.2))}, {}, "cluster sums larger than their counts allow"),
-        ({"cluster_counts": encode_array(np.zeros(K))}, {}, "cluster sums larger than their counts allow"),
-        ({"cluster_counts": encode_array(np.full(K, 34.0))}, {}, "102 segments.*100 windows"),
+        ({"cluster_sums": encode_array(np.full((K, Z), 4.0))}, {}, "cluster sums larger than their counts allow"),
+        ({"cluster_counts": encode_array(np.asarray([0, 0, 11.0]))}, {}, "cluster sums larger than their counts allow"),
+        ({"cluster_counts": encode_array(np.zeros(K))}, {}, "counts of 0 segments, but 11 were declared"),
+        ({"cluster_counts": encode_array(np.full(K, 20.0))}, {}, "counts of 60 segments, but 11 were declared"),
+        ({"cluster_counts": encode_array(np.full(K, 11.001 / 3))}, {}, r"11\.001 segments, but 11 were declared"),
         ({"cluster_counts": encode_array(np.full(K, 1e308))}, {}, "segments"),
         ({"cluster_sums": encode_array(np.full((K, Z), 1e300))}, {}, "cluster sums larger than their counts allow"),
-        ({}, {"cluster_spread": 6 * RADIUS**2 * 1.01}, "cluster_spread"),
+        ({}, {"cluster_spread": 11 * RADIUS**2 * 1.01}, "cluster_spread"),
         ({}, {"cluster_spread": 1e300}, "cluster_spread"),
     ],
 )
@@ -374,6 +407,7 @@ def test_hostile_descriptions(texts: dict[str, object], telling: str) -> None:
         ({"segments": -1}, "segments is -1"),
         ({"segments": 2.0}, "segments is 2.0"),
         ({"segments": None}, "segments is None"),
+        ({"segments": 0}, "0 segments in 100 windows"),
         ({"segments": 101}, "101 segments .* 100 windows"),
         ({"examples": 10**9}, "1,000,000,000 examples, allowed are 1 to 10,000"),
         ({"examples": 0}, "0 examples"),

@@ -1,5 +1,6 @@
 """Generated plants: reproducible, physical, and neither trivial nor hopeless."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -120,6 +121,28 @@ def _unlike(train: NDArray[np.float64], test: NDArray[np.float64], lags: int = 5
     inverse = np.linalg.inv(np.cov(fit.T) + 1e-3 * np.eye(fit.shape[1]))
     centred = seen - fit.mean(axis=0)
     return np.concatenate([np.zeros(lags - 1), np.einsum("ij,jk,ik->i", centred, inverse, centred)])
+
+
+PLAUSIBLE = {
+    **dict.fromkeys(("MV101", "P201"), (0, 1)),
+    **dict.fromkeys(("FIT101", "FIT201", "FIT301"), (-1, 120)),
+    **dict.fromkeys(("LIT101", "LIT301"), (-3, 8)),
+    **dict.fromkeys(("PIT101", "PIT301"), (-0.1, 1)),
+    "PIT201": (0, 15),
+    "TIT301": (0, 30),
+}
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [(4_000, range(6)), (20_000, (0, 1)), (200_000, (0,))])
+@pytest.mark.filterwarnings("error")
+def test_every_reading_is_plausible_however_long_a_fault_lasts(rows: int, seeds: Sequence[int]) -> None:
+    for plant in (plant for seed in seeds for plant in generate(5, rows, seed)):
+        for part in (plant.train_TD, plant.test_TD):
+            assert np.isfinite(part).all()
+            for tag, (low, high) in PLAUSIBLE.items():
+                seen = part[:, AT[tag]]
+                assert low <= seen.min(), (plant.source, tag)
+                assert seen.max() <= high, (plant.source, tag)
 
 
 @pytest.mark.parametrize("rows", [100, 101, 250])

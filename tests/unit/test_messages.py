@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -235,8 +237,22 @@ def test_records_become_a_packet() -> None:
         (records(texts={"kind": 3}), "text"),
         (records(arrays={"a": SimpleNamespace(stype="pickle", dtype="f", shape=(), data=b"")}), "as 'pickle'"),
         (records(arrays={"a": SimpleNamespace(stype="numpy.ndarray", dtype="f", shape=(), data="x")}), "serialised"),
+        (records(arrays={"a": SimpleNamespace(stype="numpy.ndarray", dtype="f", shape=3, data=b"")}), "shape"),
+        (records(arrays={"a": SimpleNamespace(stype="numpy.ndarray", dtype="f", shape=("3",), data=b"")}), "shape"),
+        (records(arrays={"x": 1.0}), "serialised as 'None'"),
+        (records(arrays={"x": [1.0, 2.0]}), "serialised as 'None'"),
+        (records(arrays=[1.0]), "a record arrays that holds no values by name"),
+        (records(numbers=3.0), "a record numbers that holds no values by name"),
+        (records(texts={3: "train"}), "a record texts that holds no values by name"),
     ],
 )
 def test_other_records_are_refused(content: dict[str, object], telling: str) -> None:
     with pytest.raises(BadPayload, match=telling):
         packet_from_records(content)
+
+
+def test_a_refusal_prints_nothing() -> None:
+    """Python prints warnings that no handler takes; stderr belongs to the command line."""
+    code = "import logging, client.agent.service as s; s.log.warning('plant refuses')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -42,6 +42,26 @@ def test_no_value_is_carried_from_one_recording_into_the_next() -> None:
     assert count == 3
 
 
+def test_a_leading_gap_of_live_data_takes_what_is_given_and_nothing_that_follows() -> None:
+    values, count = fill_gaps(columns([NAN, 2, NAN, NAN, NAN, 6], [NAN] * 6), (0, 3), first=(7.5, -1))
+    np.testing.assert_array_equal(values, columns([7.5, 2, 2, 7.5, 7.5, 6], [-1] * 6))
+    assert count == 10
+    assert values.dtype == np.float32
+
+
+def test_filling_live_data_row_by_row_is_filling_it_at_once() -> None:
+    rng = np.random.default_rng(5)
+    gappy = np.where(rng.random((40, 3)) < 0.4, NAN, rng.normal(size=(40, 3))).astype(np.float32)
+    whole = fill_gaps(gappy, first=(1, 2, 3))[0]
+    for end in range(1, 41):
+        np.testing.assert_array_equal(fill_gaps(gappy[:end], first=(1, 2, 3))[0], whole[:end])
+
+
+def test_a_recording_without_a_number_takes_the_columns_first_one() -> None:
+    values, _ = fill_gaps(columns([NAN, NAN, 4, 5]), (0, 2))
+    np.testing.assert_array_equal(values, columns([4, 4, 4, 5]))
+
+
 def test_without_gaps_nothing_is_copied_and_with_gaps_the_input_stays() -> None:
     whole, gappy = columns([1, 2, 3]), columns([1, NAN, 3])
     before = gappy.copy()

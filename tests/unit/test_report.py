@@ -337,7 +337,7 @@ def test_preset_reproduces_the_run(tmp_path: Path) -> None:
     settings = tomllib.loads(preset(CONFIG))
     again, _ = build({"preset again.toml": settings})
     assert again.digest == CONFIG.digest
-    odd = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"path": 'a"\\\n\x7f\x01é😀'})})
+    odd = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"path": 'a"\\é😀'})})
     assert build({"again": tomllib.loads(preset(odd))})[0] == odd
 
 

@@ -35,7 +35,7 @@ STATE = RunState(
     finished=11,
     step=11,
     model=GlobalModel(WEIGHTS, CLUSTERS),
-    members=tuple(Member(name, 100, 100.0) for name in ("a", "b", "c")),
+    members=tuple(Member(name, 100, 11, 100.0) for name in ("a", "b", "c")),
     schema=SCHEMA,
     manifest=MANIFEST,
 )
@@ -124,6 +124,43 @@ def test_adam_moves_the_model_towards_the_mean_by_its_rate_and_keeps_its_moments
     again = settle(outcome.state, step_of(Action.TRAIN, 0, config), config, conducted(3, shifted(5.0)))
     assert again.state.optimizer.step == 2
     assert outcome.state.optimizer.step == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [1e5, 1e30, 1e308])
+def test_a_model_that_no_plant_would_take_is_not_committed(rate: float) -> None:
+    adam = settings(rounds={"server_optimizer": "adam"})  # it refuses such rates, but is not all that could go wrong
+    config = adam.model_copy(update={"rounds": adam.rounds.model_copy(update={"server_learning_rate": rate})})
+    outcome = settle(STATE, step_of(Action.TRAIN, 0, config), config, conducted(3, shifted(5.0)))
+    assert isinstance(outcome, Skipped)
+    assert outcome.state == replace(STATE, finished=12, skips=1)
+    assert outcome.record.model == STATE.model.digest
+    assert outcome.record.reason == (
+        "model: tensor head.bias has values that are not finite or beyond 10,000 "
+        f"after the server's Adam step at server_learning_rate {rate:g}"
+    )
+    last = settle(replace(STATE, skips=2), step_of(Action.TRAIN, 0, config), config, conducted(3, shifted(5.0)))
+    assert isinstance(last, Failed)
+
+
+def test_at_a_rate_that_may_be_set_a_model_at_the_edge_is_not_pushed_over_it() -> None:
+    config = settings(rounds={"server_optimizer": "adam", "server_learning_rate": 10.0})
+    edge = {name: np.full(value.shape, 9_995, np.float32) for name, value in WEIGHTS.items()}
+    mean = {name: value + np.float32(1) for name, value in edge.items()}
+    state = replace(STATE, model=GlobalModel(edge, CLUSTERS))
+    outcome = settle(state, step_of(Action.TRAIN, 0, config), config, conducted(3, mean))
+    assert isinstance(outcome, Skipped)
+    assert "Adam step at server_learning_rate 10" in outcome.record.reason
+
+
+def test_nor_are_centroids_that_no_plant_would_take() -> None:
+    far = replace(CLUSTERS, centroids_KZ=np.full((K, Z), 9.9e5, np.float32))
+    config = settings(recipe={"detector": {"bottleneck": "linear"}})
+    total = Statistic(np.full((K, Z), 1e6), np.full(K, 10.0), 1.0)
+    state = replace(STATE, model=GlobalModel(WEIGHTS, far))
+    outcome = settle(state, step_of(Action.REFINE, 0, config), config, conducted(3, None, total))
+    assert isinstance(outcome, Skipped)
+    assert outcome.record.reason == "model: centroids that are not finite or beyond 1,000,000 after aggregation"
 
 
 def test_a_cluster_round_keeps_weights_and_moments() -> None:
@@ -217,6 +254,11 @@ def test_the_schema_that_most_plants_have_is_the_federations() -> None:
     assert list(reasons(outcome)) == ["north"]
     assert "CP-203 SchemaMismatch: plant 'north'" in reasons(outcome)["north"]
     assert "unknown c" in reasons(outcome)["north"]
+
+
+def test_members_keep_what_they_declared() -> None:
+    state = describe(b=AB, a=Description(SensorSchema(tags=AB, period_s=1), MANIFEST, 100, 7)).state
+    assert state.members == (Member("a", 100, 7, 100.0), Member("b", 100, 10, 100.0))
 
 
 def test_a_missing_tag_is_named() -> None:

@@ -21,7 +21,7 @@ def recipe(window: int = 8, stride: int = 1, holdout: float = 0.2, unit: int = 2
             "detector": {"window": window},
             "training": {"stride": stride, "holdout": holdout},
             "clustering": {"unit": unit},
-            "preprocess": {"scaling": "none", "clip_quantile": None, "guard": 1e6} | preprocess,
+            "preprocess": {"scaling": "none", "clip_quantile": None, "guard": 1e4} | preprocess,
         }
     )
 
@@ -119,7 +119,41 @@ def test_a_column_without_any_number_is_a_constant_zero() -> None:
     made = prepare(site(np.stack([COUNTING, empty], axis=1)), recipe())
     assert not made.train.rows_TD[:, 1].any()
     assert not made.holdout.rows_TD[:, 1].any()
-    assert [repair.count for repair in made.repairs] == [100, 1]
+    assert [repair.count for repair in made.repairs] == [100, 1, 1]
+    assert str(made.repairs[1]) == "north: tags without any training value, taken as 0: b (1)"
+
+
+def test_training_does_not_see_what_a_sensor_shows_in_the_hold_out() -> None:
+    """A column that begins to report in the hold-out is unknown in training, and the hold-out's own start too."""
+    late = np.where(COUNTING < 85, NAN, 700.0)
+    made = prepare(site(np.stack([COUNTING, late], axis=1)), recipe())
+    assert not made.train.rows_TD[:, 1].any()
+    np.testing.assert_array_equal(made.holdout.rows_TD[:, 1], [0.0] * 5 + [700.0] * 15)
+    assert any("taken as 0: b" in str(repair) for repair in made.repairs)
+
+
+def test_a_gap_at_the_start_of_the_hold_out_takes_the_last_training_value() -> None:
+    rows = COUNTING.astype(np.float32)
+    rows[[0, 78, 79, 80, 81]] = NAN
+    made = prepare(site(np.stack([rows, COUNTING], axis=1)), recipe())
+    assert made.train.rows_TD[0, 0] == 1
+    assert made.train.rows_TD[78:80, 0].tolist() == [77, 77]
+    assert made.holdout.rows_TD[:3, 0].tolist() == [77, 77, 82]
+    assert made.repairs[0].count == 5
+
+
+def test_each_hold_out_follows_the_training_part_of_its_own_recording() -> None:
+    rows = COUNTING.astype(np.float32)
+    rows[[40, 90, 91]] = NAN
+    made = prepare(site(np.stack([rows, COUNTING], axis=1), starts=(0, 50)), recipe())
+    assert made.holdout.rows_TD[[0, 10, 11, 12], 0].tolist() == [39, 89, 89, 92]
+
+
+def test_a_recording_without_any_value_takes_the_first_of_another_recording() -> None:
+    rows = np.where(COUNTING < 50, NAN, COUNTING)
+    made = prepare(site(np.stack([rows, COUNTING], axis=1), starts=(0, 50)), recipe())
+    assert made.train.rows_TD[:40, 0].tolist() == [50.0] * 40
+    assert made.holdout.rows_TD[:10, 0].tolist() == [50.0] * 10
 
 
 def test_a_clean_site_has_no_repairs() -> None:
@@ -161,6 +195,10 @@ def test_the_rows_that_an_error_asks_for_are_enough_and_no_fewer_are(window: int
     say = needed(window - 1, asked)
     assert complaint(say, asked) == ""
     assert all(needed(rows, asked) == say for rows in range(max(0, say - 5), say))
+
+
+def test_the_least_rows_are_found_at_once_however_large() -> None:
+    assert needed(50, recipe(window=10_000, stride=1_000_000, holdout=0.01)) == 1_020_202
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -1,0 +1,59 @@
+"""The command tree: maps a command to the folder that owns it, lazily. `shared.cli` runs it and reports errors."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple
+
+import click
+
+from shared.errors import CrossplantError
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the overview."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
+    "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
+    "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),
+}
+
+
+class FrontDoor(click.Group):
+    """A command group that imports a command only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        import typer.main
+
+        try:
+            app = getattr(importlib.import_module(entry.module), entry.attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] in ("client", "server", "shared", "simulations"):
+                raise
+            raise CrossplantError(
+                f"{cmd_name!r} needs the package {error.name!r}, which is not installed.",
+                "Install it with `pip install 'crossplant[simulation]'`.",
+            ) from error
+        return typer.main.get_command(app)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="crossplant", prog_name="crossplant")
+def root() -> None:
+    """Federated anomaly detection across industrial plants."""
