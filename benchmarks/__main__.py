@@ -20,7 +20,10 @@ from benchmarks.figures import text
 from benchmarks.machine import machine, versions
 from benchmarks.processes import GRACE_S, ROOT, child, leave_on_term, tail
 
-NAMES = ("overhead", "startup", "against_ray", "epoch", "memory", "store")
+NAMES = (
+    *("overhead", "startup", "against_ray", "epoch", "memory", "store"),
+    *("metrics", "ingest", "windows", "preprocess", "twin"),
+)
 _PATIENCE_S = 1800.0
 
 

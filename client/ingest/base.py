@@ -7,6 +7,8 @@ in `client.ingest.DATASETS`. Loaders give the finest natural sites; `simulations
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +18,56 @@ from shared.errors import DataNotFound, DataUnreadable, InvalidConfig, UnknownNa
 from shared.series import SiteData
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """One file of a recognised data set.
+
+    Attributes:
+        path: where it lies.
+        role: what it is in the data set, in words, such as `normal v1` or `attack`.
+    """
+
+    path: Path
+    role: str
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a folder or a file was found to be, judged by content (headers, shapes, first rows), not by name.
+
+    Attributes:
+        dataset: the loader's name.
+        version: which release, in words, such as `SWaT.A1 & A2 Dec 2015`.
+        files: the files that belong to it, in the order of their roles.
+        missing: what a whole data set would also hold, in words; empty when nothing is missing.
+    """
+
+    dataset: str
+    version: str
+    files: tuple[FoundFile, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure beside the one found: rows, labelled rows, channels.
+
+    Attributes:
+        what: in words, such as `rows of the normal file`.
+        found: counted here.
+        published: what the source or the literature prints; several when releases differ.
+    """
+
+    what: str
+    found: int
+    published: tuple[int, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what was found has been published."""
+        return self.found in self.published
 
 
 class Loader(Protocol):
@@ -29,8 +81,21 @@ class Loader(Protocol):
     def natural_partition(self) -> str:
         """The partition that suits it, a name known to `simulations.partition`."""
 
+    def recognise(self, path: Path) -> Recognition | None:
+        """Whether an existing folder or file is this data set, or a part of it; None when it is something else.
+
+        Reads the beginning of files only (`client.ingest.peek`), in well under a second, and raises nothing for
+        broken content. A file that is recognisably of this data set but cut short or damaged further down is still
+        recognised: `load` says what is wrong with it.
+        """
+
+    def figures(self, found: Recognition, sites: Sequence[SiteData]) -> tuple[Figure, ...]:
+        """Published counts beside those of the loaded sites, for the release that was recognised."""
+
     def load(self, path: Path) -> tuple[SiteData, ...]:
-        """Read every natural site below the existing folder `path`, in natural order of their names.
+        """Read every natural site below the existing folder (or in the existing file) `path`, in natural order.
+
+        Everything that was mended or is worth knowing stands in the sites' `repairs`.
 
         Raises:
             DataNotFound: the files are not there.
@@ -58,7 +123,7 @@ def known() -> list[str]:
 
     Example:
         >>> known()
-        ['batadal', 'msl', 'skab', 'smap']
+        ['batadal', 'historian', 'msl', 'secom', 'skab', 'smap', 'smd', 'swat', 'tep', 'wadi']
     """
     return sorted(_registry())
 
@@ -74,12 +139,24 @@ def find(name: str) -> Loader:
     return _loaders[name]
 
 
+def suiting(natural: str, sites: int) -> str:
+    """The partition for so many natural sites: a single one is cut in time, several are plants already.
+
+    Example:
+        >>> suiting("by-time", 1), suiting("by-channel", 1), suiting("by-time", 5)
+        ('by-time', 'by-time', 'by-channel')
+    """
+    if sites == 1:
+        return "by-time"
+    return "by-channel" if natural == "by-time" else natural
+
+
 def load(name: str, path: Path | None) -> tuple[SiteData, ...]:
     """Read a data set as its natural sites.
 
     Args:
         name: one of `known()`.
-        path: the folder that holds it, as its source hands it out (docs/data.md).
+        path: the folder that holds it, as its source hands it out (docs/data.md), or a single file of it.
 
     Raises:
         UnknownName: no such data set.
@@ -91,9 +168,8 @@ def load(name: str, path: Path | None) -> tuple[SiteData, ...]:
     if path is None:
         raise DataNotFound(f"no folder was given for the data set {name!r}.", "Give it with --data PATH.")
     try:
-        if not path.is_dir():
-            what = "is a file where a folder is needed" if path.exists() else "does not exist"
-            raise DataNotFound(f"the folder {path} of the data set {name!r} {what}.")
+        if not path.exists():
+            raise DataNotFound(f"the folder {path} of the data set {name!r} does not exist.")
         return loader.load(path)
     except OSError as error:
         raise DataUnreadable(f"cannot read below {path}: {error}.", "Check that the files may be read.") from error

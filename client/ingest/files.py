@@ -58,6 +58,6 @@ def to_float32(values_TD: NDArray[np.generic]) -> FloatArray:
         return np.ascontiguousarray(values_TD, dtype=np.float32)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """An exception's message, cut to one short line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -1,45 +1,52 @@
 """`msl` and `smap`: NASA's telemetry with labelled anomalies, one site a channel.
 
 Source: Hundman et al. 2018, doi 10.1145/3219819.3219845, https://github.com/khundman/telemanom. Layout below PATH, as
-in the repository or nested as in the public zip: `train/*.npy`, `test/*.npy`, `labeled_anomalies.csv`. Column 0 is the
-telemetry, the others are 0/1 command flags. There are no times; one sample is about one minute by common statement.
+in the repository or nested as in the public zip (`data/train`, `data/data/train`): `train/*.npy`, `test/*.npy`,
+`labeled_anomalies.csv`. Column 0 is the telemetry, the others are 0/1 command flags. There are no times; one sample is
+about one minute by common statement. Files that others made by laying the channels end to end (`MSL_train.npy`,
+`MSL_test.npy`, `MSL_test_label.npy`) are one site, see `client.ingest.telemanom_joined`.
 """
 
 from __future__ import annotations
 
-import ast
-import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from client.ingest.base import SITE_NAME, natural_key, register
-from client.ingest.files import read_array, read_text, to_float32
+from client.ingest import telemanom_joined
+from client.ingest.base import Figure, FoundFile, Recognition, natural_key, register
+from client.ingest.files import read_array, to_float32
+from client.ingest.telemanom_labels import LABELS, LabelRow, find_labels, is_label_file, label_rows, read_labels
 from shared.errors import DataError, DataNotFound, DataUnreadable
 from shared.schema import SensorSchema
-from shared.series import BoolArray, FloatArray, Repair, SiteData
+from shared.series import FloatArray, Repair, SiteData
 
-LABELS = "labeled_anomalies.csv"
-COLUMNS = ("chan_id", "spacecraft", "anomaly_sequences", "num_values")
 PERIOD_S = 60.0
 WILD = 10.0
 """The publishers scaled telemetry to -1..1, so a reading beyond this is a fault of the file and worth a note."""
 
-Ranges = tuple[tuple[int, int], ...]
+_CHANNEL = re.compile(r"[A-Z]-\d{1,2}")
 
 
 @dataclass(frozen=True)
-class LabelRow:
-    """What the label file says of one channel: anomalous test rows (ends inclusive) and its number of test rows."""
+class Published:
+    """What the publishers and those who used the data print.
 
-    spacecraft: str
-    sequences: Ranges
-    rows: int
-    repairs: tuple[Repair, ...] = ()
+    Attributes:
+        channels: channels in the label file.
+        train_rows, test_rows, labelled_rows: summed over channels; several where some leave out P-2.
+        sequences: labelled sequences (Hundman et al., table 1); 68 once the overlapping ones of P-2 are merged.
+    """
+
+    channels: tuple[int, ...]
+    train_rows: tuple[int, ...]
+    test_rows: tuple[int, ...]
+    labelled_rows: tuple[int, ...]
+    sequences: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,68 @@ class Telemanom:
         name: data set name.
         spacecraft: as in the label file.
         dim: columns that each channel must have.
+        published: counts to compare with.
     """
 
     name: str
     spacecraft: str
     dim: int
+    published: Published
     natural_partition: str = "by-channel"
+
+    def recognise(self, path: Path) -> Recognition | None:
+        """By the label file's header and the width of arrays; see `Loader.recognise`.
+
+        A folder usually holds both spacecraft, and both loaders say so.
+        """
+        if path.is_file():
+            return self._recognise_file(path)
+        data = _data_folder(path)
+        files = [*_channels(data, self.dim)] if data else []
+        if data is None or not files:
+            return telemanom_joined.recognise(path, self.name, self.spacecraft, self.dim)
+        label_file = find_labels(data, data.parent, path, path.parent)
+        if label_file is None:
+            return Recognition(self.name, "telemanom", tuple(files), (LABELS,))
+        whole = tuple(self._missing(data, label_file))
+        return Recognition(self.name, "telemanom", (FoundFile(label_file, "labels"), *files), whole)
+
+    def _recognise_file(self, path: Path) -> Recognition | None:
+        channel = _CHANNEL.fullmatch(path.stem) is not None and _dim(path) == self.dim
+        if channel or is_label_file(path):
+            lone = FoundFile(path, "one channel" if channel else "labels")
+            return Recognition(self.name, "telemanom", (lone,), ("the folders train and test",))
+        return telemanom_joined.recognise(path, self.name, self.spacecraft, self.dim)
+
+    def _missing(self, data: Path, label_file: Path) -> Iterator[str]:
+        try:
+            rows = read_labels(label_file)
+        except DataError:
+            return
+        wanted = [name for name, row in rows.items() if row.spacecraft == self.spacecraft]
+        lost = [name for name in sorted(wanted, key=natural_key) if not all(_files(data, name))]
+        if lost:
+            yield f"{len(lost)} of {len(wanted)} channels: {', '.join(lost)}"
+
+    def figures(self, found: Recognition, sites: Sequence[SiteData]) -> tuple[Figure, ...]:
+        """Channels, rows and labels; see `Loader.figures`."""
+        labels = [site.labels_T for site in sites if site.labels_T is not None]
+        sequences = sum(int((np.diff(labels_T, prepend=False) & labels_T).sum()) for labels_T in labels)
+        joined = found.version != "telemanom"
+        channels = () if joined else (Figure("channels", len(sites), self.published.channels),)
+        events = () if joined else (Figure("labelled sequences", sequences, self.published.sequences),)
+        return (
+            *channels,
+            Figure("training rows", sum(len(site.train_TD) for site in sites), self.published.train_rows),
+            Figure("test rows", sum(len(site.test_TD) for site in sites), self.published.test_rows),
+            Figure("labelled test rows", sum(int(rows.sum()) for rows in labels), self.published.labelled_rows),
+            *events,
+        )
 
     def load(self, path: Path) -> tuple[SiteData, ...]:
         """Read the channels that are there; see `Loader.load`."""
+        if _data_folder(path) is None and (found := telemanom_joined.find(path, self.spacecraft, self.dim)):
+            return (telemanom_joined.load(path, found, self.name, self.schema),)
         data, label_file = _locate(path)
         labels = read_labels(label_file)
         wanted = {name: row for name, row in labels.items() if row.spacecraft == self.spacecraft}
@@ -78,7 +138,7 @@ class Telemanom:
         labels_T, clipped = label_rows(name, row)
         return SiteData(
             name=name,
-            schema=SensorSchema(tags=self._tags(), period_s=PERIOD_S),
+            schema=self.schema,
             train_TD=train_TD,
             test_TD=test_TD,
             labels_T=labels_T,
@@ -95,8 +155,11 @@ class Telemanom:
             raise DataUnreadable(f"{path} has the shape {array.shape}, {self.spacecraft} needs (rows, {self.dim}).")
         return to_float32(array)
 
-    def _tags(self) -> tuple[str, ...]:
-        return ("telemetry", *(f"command{at:02d}" for at in range(1, self.dim)))
+    @property
+    def schema(self) -> SensorSchema:
+        """The columns of every channel."""
+        tags = ("telemetry", *(f"command{at:02d}" for at in range(1, self.dim)))
+        return SensorSchema(tags=tags, period_s=PERIOD_S)
 
     def _left_out(self, data: Path, wanted: Mapping[str, LabelRow], present: list[str]) -> Iterator[Repair]:
         for name in sorted(set(wanted) - set(present), key=natural_key):
@@ -114,16 +177,31 @@ class Telemanom:
                 yield Repair(name, f"no row in {LABELS}: left out", 1)
 
 
-def _locate(path: Path) -> tuple[Path, Path]:
+def _data_folder(path: Path) -> Path | None:
     for data in (path, path / "data", path / "data" / "data"):
         if (data / "train").is_dir() and (data / "test").is_dir():
-            break
-    else:
+            return data
+    return None
+
+
+def _locate(path: Path) -> tuple[Path, Path]:
+    if path.is_file():
+        raise DataNotFound(
+            f"{path} is one file of telemanom.", "Give the folder that holds train, test and the labels."
+        )
+    data = _data_folder(path)
+    if data is None:
         raise DataNotFound(f"{path} holds no folders train and test, neither at its top nor in data.")
-    for folder in dict.fromkeys((data, data.parent, path, path.parent)):
-        if (folder / LABELS).is_file():
-            return data, folder / LABELS
-    raise DataNotFound(f"there is no {LABELS} in {path} or beside it.")
+    label_file = find_labels(data, data.parent, path, path.parent)
+    if label_file is None:
+        raise DataNotFound(f"there is no {LABELS} in {path} or beside it.")
+    return data, label_file
+
+
+def _channels(data: Path, dim: int) -> Iterator[FoundFile]:
+    for part in ("train", "test"):
+        files = (file for file in (data / part).glob("*.npy") if _CHANNEL.fullmatch(file.stem) and _dim(file) == dim)
+        yield from (FoundFile(file, part) for file in sorted(files, key=lambda file: natural_key(file.stem)))
 
 
 def _files(data: Path, name: str) -> tuple[bool, bool]:
@@ -136,81 +214,6 @@ def _dim(path: Path) -> int | None:
         return shape[-1]
     except (DataError, IndexError):
         return None
-
-
-def read_labels(path: Path) -> dict[str, LabelRow]:
-    """Every channel's row of the label file; rows of one channel are merged (the official file has P-2 twice).
-
-    Raises:
-        DataUnreadable: a column is missing, or a cell is not what it must be.
-    """
-    try:
-        table = list(csv.reader(read_text(path).rstrip("\n").split("\n"), strict=True))
-    except csv.Error as error:
-        raise DataUnreadable(f"{path} is no table: {error}.") from error
-    header = [name.strip() for name in table[0]] if table else []
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise DataUnreadable(f"{path}, line 1: the column {missing[0]} is missing.")
-    rows: dict[str, LabelRow] = {}
-    for line, cells in enumerate(table[1:], start=2):
-        if len(cells) != len(header):
-            raise DataUnreadable(f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}.")
-        name, row = _label_row(f"{path}, line {line}", dict(zip(header, cells, strict=True)))
-        rows[name] = _merge(f"{path}, line {line}", name, rows[name], row) if name in rows else row
-    return rows
-
-
-def _label_row(where: str, cells: Mapping[str, str]) -> tuple[str, LabelRow]:
-    name, spacecraft, text, rows = (cells[column].strip() for column in COLUMNS)
-    if not SITE_NAME.fullmatch(name):
-        raise DataUnreadable(f"{where}: {name[:80]!r} is no channel name.")
-    if not re.fullmatch(r"[0-9]{1,9}", rows):
-        raise DataUnreadable(f"{where}: num_values of {name} is {rows[:40]!r}, not a number of rows.")
-    return name, LabelRow(spacecraft, _sequences(f"{where}, anomaly_sequences of {name}", text), int(rows))
-
-
-def _sequences(where: str, text: str) -> Ranges:
-    try:
-        if not re.fullmatch(r"[\[\]0-9, ]{0,100000}", text):
-            raise ValueError("not a list of numbers")
-        pairs = ast.literal_eval(text)
-        ranges = tuple((int(first), int(last)) for first, last in pairs)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise DataUnreadable(f"{where}: {text[:60]!r} is no list of [first, last] pairs.") from error
-    for first, last in ranges:
-        if first > last:
-            raise DataUnreadable(f"{where}: [{first}, {last}] ends before it begins.")
-    return ranges
-
-
-def _merge(where: str, name: str, old: LabelRow, new: LabelRow) -> LabelRow:
-    if (old.spacecraft, old.rows) != (new.spacecraft, new.rows):
-        raise DataUnreadable(f"{where}: {name} occurs twice, with different spacecraft or num_values.")
-    note = Repair(name, f"occurs twice in {LABELS}: both rows' anomalies were taken", len(new.sequences))
-    return replace(old, sequences=(*old.sequences, *new.sequences), repairs=(*old.repairs, note))
-
-
-def label_rows(name: str, row: LabelRow) -> tuple[BoolArray, tuple[Repair, ...]]:
-    """A channel's labels as bool (rows,), with a note for each sequence that runs past the end.
-
-    Raises:
-        DataUnreadable: a sequence lies wholly past the end.
-
-    Example:
-        >>> label_rows("C-1", LabelRow("MSL", ((1, 2),), 4))[0].tolist()
-        [False, True, True, False]
-    """
-    labels_T = np.zeros(row.rows, dtype=np.bool_)
-    notes = []
-    for first, last in row.sequences:
-        if first >= row.rows:
-            raise DataUnreadable(f"{LABELS}: [{first}, {last}] of {name} lies past its {row.rows} test rows.")
-        if last >= row.rows:
-            what = f"the labelled range [{first}, {last}] runs past the last row: cut there"
-            notes.append(Repair(f"{name}/test", what, last - row.rows + 1))
-        labels_T[first : last + 1] = True
-    return labels_T, tuple(notes)
 
 
 def _wild(where: str, values_TD: FloatArray) -> tuple[Repair, ...]:
@@ -232,5 +235,5 @@ def _note_twins(sites: list[SiteData]) -> Iterator[SiteData]:
         yield site if twin == site.name else replace(site, repairs=(*site.repairs, note))
 
 
-register(Telemanom("msl", "MSL", 55))
-register(Telemanom("smap", "SMAP", 25))
+register(Telemanom("msl", "MSL", 55, Published((27,), (58_317,), (73_729,), (7_766,), (36,))))
+register(Telemanom("smap", "SMAP", 25, Published((54, 55), (135_183,), (427_617, 435_826), (54_696, 55_972), (69, 68))))

@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ingest.base import load
+from client.ingest.base import find, load
 from client.ingest.batadal import TAGS
 from shared.errors import DataNotFound, DataUnreadable
 from tests.conftest import real
 
+STARTS = {"03": datetime(2014, 1, 6), "04": datetime(2016, 7, 4), "test": datetime(2017, 1, 4)}
 
-def table(rows: int, flags: dict[int, str], rest: str = "0", blank: str = "", end: str = "\n") -> str:
+
+def table(rows: int, flags: dict[int, str], rest: str = "0", blank: str = "", end: str = "\n", part: str = "03") -> str:
     lines = ["DATETIME," + ",".join(blank + tag for tag in TAGS) + ",ATT_FLAG"]
     for row in range(rows):
-        stamp = datetime(2014, 1, 6) + timedelta(hours=row)
+        stamp = STARTS[part] + timedelta(hours=row)
         values = ",".join(f"{row + column / 100:.2f}" for column in range(len(TAGS)))
         lines.append(f"{stamp:%d/%m/%y %H},{values},{flags.get(row, rest)}")
     return end.join(lines) + end
@@ -24,7 +26,7 @@ def table(rows: int, flags: dict[int, str], rest: str = "0", blank: str = "", en
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     (tmp_path / "BATADAL_dataset03.csv").write_text(table(300, {}, end="\r\n"), encoding="utf-8", newline="")
-    (tmp_path / "dataset04_fully_labelled.csv").write_text(table(30, {4: "1", 5: "1.00"}), encoding="utf-8")
+    (tmp_path / "dataset04_fully_labelled.csv").write_text(table(30, {4: "1", 5: "1.00"}, part="04"), encoding="utf-8")
     return tmp_path
 
 
@@ -41,7 +43,64 @@ def test_real_figures(data_root: Path) -> None:
     assert town.labels_T is not None
     assert int(town.labels_T.sum()) == 492
     assert town.train_TD[0, :3].tolist() == pytest.approx([0.5097299, 2.0490029, 3.1911452], rel=1e-6)
-    assert town.repairs == ()
+    assert [str(note) for note in town.repairs] == [
+        "BATADAL_dataset04.csv: dataset04, known attacks only: left out (1)",
+        "BATADAL_test_dataset.csv: test data set without labels (not used): left out (1)",
+    ]
+
+
+def test_real_files_are_recognised_and_counted(data_root: Path) -> None:
+    path = real(data_root, "batadal")
+    found = find("batadal").recognise(path)
+    assert found is not None
+    assert [(file.path.name, file.role) for file in found.files] == [
+        ("BATADAL_dataset03.csv", "normal year (dataset03)"),
+        ("dataset04_fully_labelled.csv", "dataset04, every row labelled"),
+        ("BATADAL_dataset04.csv", "dataset04, known attacks only"),
+        ("BATADAL_test_dataset.csv", "test data set without labels (not used)"),
+    ]
+    assert found.missing == ()
+    figures = find("batadal").figures(found, load("batadal", path))
+    assert [figure.found for figure in figures] == [8_761, 4_177, 492, 4_177, 219, 2_089]
+    assert all(figure.agrees for figure in figures)
+
+
+def test_real_files_under_other_names_are_the_same_plant(data_root: Path, tmp_path: Path) -> None:
+    source = real(data_root, "batadal")
+    for name, old in (("a.csv", "dataset04_fully_labelled.csv"), ("b.txt", "BATADAL_dataset03.csv")):
+        (tmp_path / name).symlink_to(source / old)
+    ((renamed,), (official,)) = load("batadal", tmp_path), load("batadal", source)
+    assert np.array_equal(renamed.train_TD, official.train_TD)
+    assert np.array_equal(renamed.test_TD, official.test_TD)
+    assert renamed.labels_T is not None
+    assert official.labels_T is not None
+    assert np.array_equal(renamed.labels_T, official.labels_T)
+
+
+def test_one_file_alone_is_recognised_and_what_else_is_needed_is_said(copy: Path) -> None:
+    found = find("batadal").recognise(copy / "BATADAL_dataset03.csv")
+    assert found is not None
+    assert found.missing == ("dataset04", "test data set without labels (not used)")
+    with pytest.raises(DataNotFound, match="holds no dataset04, but BATADAL_dataset03"):
+        load("batadal", copy / "BATADAL_dataset03.csv")
+    assert find("batadal").recognise(Path(__file__).parent) is None
+
+
+def test_a_damaged_file_that_is_not_needed_counts_no_rows(copy: Path) -> None:
+    text = table(20, {}, part="test")
+    (copy / "BATADAL_test_dataset.csv").write_text(text.replace(",ATT_FLAG", "")[:-30], encoding="utf-8")
+    found = find("batadal").recognise(copy)
+    assert found is not None
+    assert find("batadal").figures(found, load("batadal", copy))[-1].found == 0
+
+
+def test_a_test_set_with_labels_is_used_before_one_whose_labels_are_unknown(copy: Path) -> None:
+    (copy / "dataset04_fully_labelled.csv").write_text(table(30, {4: "1"}, rest="-999", part="04"), encoding="utf-8")
+    (copy / "x.csv").write_text(table(20, {7: "1"}, part="test"), encoding="utf-8")
+    (town,) = load("batadal", copy)
+    assert town.labels_T is not None
+    assert np.flatnonzero(town.labels_T).tolist() == [7]
+    assert [note.where for note in town.repairs] == ["dataset04_fully_labelled.csv"]
 
 
 def test_the_official_test_file_has_no_usable_labels(data_root: Path, tmp_path: Path) -> None:
@@ -55,14 +114,15 @@ def test_the_official_test_file_has_no_usable_labels(data_root: Path, tmp_path: 
 
 def test_copies_that_say_zero_for_unlabelled_rows_are_found_out(copy: Path) -> None:
     flagged = dict.fromkeys(range(219), "1")
-    (copy / "dataset04_fully_labelled.csv").write_text(table(4_177, flagged), encoding="utf-8")
+    (copy / "dataset04_fully_labelled.csv").write_text(table(4_177, flagged, part="04"), encoding="utf-8")
     (town,) = load("batadal", copy)
     assert town.labels_T is None
     assert "the unlabelled rows say 0" in town.repairs[0].what
 
 
 def test_blanks_before_names_and_floats_as_flags(copy: Path) -> None:
-    (copy / "dataset04_fully_labelled.csv").write_text(table(30, {4: "1", 5: " 1.00"}, blank=" "), encoding="utf-8")
+    text = table(30, {4: "1", 5: " 1.00"}, blank=" ", part="04")
+    (copy / "dataset04_fully_labelled.csv").write_text(text, encoding="utf-8")
     (town,) = load("batadal", copy)
     assert town.labels_T is not None
     assert np.flatnonzero(town.labels_T).tolist() == [4, 5]
@@ -112,5 +172,5 @@ def test_a_cut_last_line_is_refused(copy: Path) -> None:
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataNotFound, match=r"BATADAL_dataset03\.csv, training_dataset_1\.csv"):
+    with pytest.raises(DataNotFound, match="holds no normal year"):
         load("batadal", tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ingest.base import load
+from client.ingest.base import find, load
 from client.ingest.skab import TAGS
 from shared.errors import DataNotFound, DataUnreadable, TooFewRows
 from tests.conftest import real
@@ -30,8 +30,46 @@ def test_real_figures(data_root: Path) -> None:
     assert all(len(site.train_TD) == 400 and site.schema.dim == 8 for site in sites)
     assert sum(len(site.test_TD) for site in sites) == 11_760
     assert sum(int(site.labels_T.sum()) for site in sites if site.labels_T is not None) == 6_309
-    paused = {site.name: (site.train_starts, site.test_starts) for site in sites if len(site.repairs) > 1}
+    paused = {
+        site.name: (site.train_starts, site.test_starts)
+        for site in sites
+        if any("pause" in note.what for note in site.repairs)
+    }
     assert set(paused) == {"valve1-2", "valve1-4", "valve1-7"}
+
+
+def test_real_experiments_are_recognised_and_what_is_missing_is_named(data_root: Path) -> None:
+    path = real(data_root, "skab")
+    found = find("skab").recognise(path)
+    assert found is not None
+    assert found.missing == ("4 of 4 experiments of valve2", "14 of 14 experiments of other")
+    assert len(found.files) == 17
+    sites = load("skab", path)
+    assert [(figure.what, figure.found, figure.agrees) for figure in find("skab").figures(found, sites)] == [
+        ("experiments", 16, False),
+        ("experiments of valve1", 16, True),
+        ("rows of the anomaly-free run", 9_405, True),
+    ]
+    unused = "a normal run without labels: not used, as in the published protocol"
+    assert (sites[0].repairs[0].what, sites[0].repairs[0].count) == (unused, 9_405)
+
+
+def test_one_experiment_under_another_name_is_a_site(tmp_path: Path) -> None:
+    write(tmp_path / "pump room (1).csv")
+    (site,) = load("skab", tmp_path / "pump room (1).csv")
+    assert (site.name, len(site.test_TD)) == ("pump-room--1", 20)
+    assert find("skab").recognise(tmp_path / "pump room (1).csv") is not None
+
+
+def test_a_folder_of_one_kind_alone_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "valve2" / "3.csv")
+    assert [site.name for site in load("skab", tmp_path / "valve2")] == ["valve2-3"]
+
+
+def test_another_table_in_a_folder_of_the_same_name_is_not_skab(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "1.csv").write_text("time;x\n1;2\n", encoding="utf-8")
+    assert find("skab").recognise(tmp_path) is None
 
 
 def test_split_labels_and_groups(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ingest.base import known, load
-from client.ingest.telemanom import read_labels
+from client.ingest.base import find, known, load
+from client.ingest.telemanom_labels import read_labels
 from shared.errors import DataNotFound, DataUnreadable, UnknownName
 from tests.conftest import real, write_telemanom
 
@@ -63,6 +63,18 @@ def test_real_smap_says_how_many_channels_are_missing(data_root: Path) -> None:
     ]
 
 
+def test_real_folder_is_recognised_as_both_spacecraft(data_root: Path) -> None:
+    path = real(data_root, "telemanom")
+    msl, smap = find("msl").recognise(path), find("smap").recognise(path)
+    assert msl is not None
+    assert smap is not None
+    assert (msl.version, msl.missing, len(msl.files)) == ("telemanom", (), 57)  # 27 + T-10, train and test, and labels
+    assert [text.partition(":")[0] for text in smap.missing] == ["27 of 54 channels"]
+    assert [figure.agrees for figure in find("msl").figures(msl, load("msl", path))] == [True] * 5
+    channels = find("smap").figures(smap, load("smap", path))[0]
+    assert (channels.what, channels.found, channels.published) == ("channels", 27, (54, 55))
+
+
 def test_real_label_file_lists_p2_twice_and_both_count(data_root: Path) -> None:
     row = read_labels(real(data_root, "telemanom") / "labeled_anomalies.csv")["P-2"]
     assert row.sequences == ((5350, 6575), (5300, 6420))
@@ -89,6 +101,76 @@ def test_nested_layouts_of_the_public_zip(copy: Path, tmp_path: Path, nesting: s
         shutil.move(copy / part, root / nesting / part)
     shutil.move(copy / "labeled_anomalies.csv", root.parent if labels_beside else root)
     assert len(load("msl", root)) == 2
+
+
+def test_a_label_file_under_another_name_is_found_by_its_header(copy: Path) -> None:
+    (copy / "labeled_anomalies.csv").rename(copy / "labels of 2018.csv")
+    assert len(load("msl", copy)) == 2
+    found = find("msl").recognise(copy)
+    assert found is not None
+    assert found.files[0].path.name == "labels of 2018.csv"
+
+
+def test_parts_are_recognised_and_what_is_missing_is_named(copy: Path) -> None:
+    lone = find("msl").recognise(copy / "labeled_anomalies.csv")
+    assert lone is not None
+    assert lone.missing == ("the folders train and test",)
+    assert find("msl").recognise(copy / "test" / "C-2.npy") is not None
+    assert find("smap").recognise(copy / "test" / "C-2.npy") is None
+    (copy / "labeled_anomalies.csv").unlink()
+    found = find("msl").recognise(copy)
+    assert found is not None
+    assert found.missing == ("labeled_anomalies.csv",)
+    assert find("smap").recognise(copy) is None
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Path:
+    values = np.random.default_rng(0).uniform(-1, 1, (70, 55))
+    folder = tmp_path / "joined"
+    folder.mkdir()
+    np.save(folder / "MSL_train.npy", values[:30])
+    np.save(folder / "MSL_test.npy", values[30:])
+    np.save(folder / "MSL_test_label.npy", np.arange(40) >= 35)
+    np.save(folder / "SMAP_train.npy", values[:, :25])
+    return folder
+
+
+def test_channels_laid_end_to_end_are_one_site(joined: Path) -> None:
+    found = find("msl").recognise(joined)
+    assert found is not None
+    assert (found.version, found.missing) == ("channels laid end to end", ())
+    (site,) = load("msl", joined)
+    assert site.labels_T is not None
+    assert np.flatnonzero(site.labels_T).tolist() == [35, 36, 37, 38, 39]
+    assert (site.name, site.train_TD.shape, site.test_TD.shape) == ("msl", (30, 55), (40, 55))
+    assert next(iter(find("msl").figures(found, (site,)))).what == "training rows"
+    smap = find("smap").recognise(joined)
+    assert smap is not None
+    assert smap.missing == ("test", "test labels")
+    assert load("smap", joined)[0].test_TD.shape == (0, 25)
+
+
+def test_labels_of_another_length_than_the_joined_test_rows_are_refused(joined: Path) -> None:
+    np.save(joined / "MSL_test_label.npy", np.zeros(39))
+    with pytest.raises(DataUnreadable, match="the test file has 40 rows"):
+        load("msl", joined)
+    np.save(joined / "MSL_test_label.npy", np.full(40, 2))
+    with pytest.raises(DataUnreadable, match="row 0: 2 is neither 0 nor 1"):
+        load("msl", joined)
+    np.save(joined / "MSL_test_label.npy", np.full(40, None), allow_pickle=True)
+    with pytest.raises(DataUnreadable, match="no NumPy array file"):
+        load("msl", joined)
+
+
+def test_pickled_files_are_recognised_and_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "MSL_train.pkl").write_bytes(b"cos\nabort\n(tR.")  # would end the process
+    found = find("msl").recognise(tmp_path)
+    assert found is not None
+    assert found.version == "pickled channels laid end to end, which are not read"
+    assert find("smap").recognise(tmp_path) is None
+    with pytest.raises(DataUnreadable, match="never opened"):
+        load("msl", tmp_path)
 
 
 def test_missing_channels_are_stated(copy: Path) -> None:
@@ -155,7 +237,7 @@ def test_a_broken_label_file_is_refused_with_its_place(copy: Path, old: str, new
         (np.full((40, 55), None), "is no NumPy array file"),
     ],
 )
-def test_a_wrong_array_is_refused(copy: Path, values: np.ndarray, says: str) -> None:  # type: ignore[type-arg]
+def test_a_wrong_array_is_refused(copy: Path, values: np.ndarray, says: str) -> None:
     np.save(copy / "test" / "C-2.npy", values, allow_pickle=True)
     with pytest.raises(DataUnreadable, match=r"C-2\.npy") as caught:
         load("msl", copy)
@@ -183,7 +265,7 @@ def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
         load("smap", copy)
     with pytest.raises(DataNotFound, match="does not exist"):
         load("msl", tmp_path / "nowhere")
-    with pytest.raises(DataNotFound, match="is a file"):
+    with pytest.raises(DataNotFound, match="is one file of telemanom"):
         load("msl", copy / "labeled_anomalies.csv")
     with pytest.raises(DataNotFound, match="no folders train and test"):
         load("msl", copy / "train")
@@ -195,7 +277,7 @@ def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_lists_the_known_ones(tmp_path: Path) -> None:
-    assert {"msl", "smap", "batadal", "skab"} <= set(known())
+    assert {"msl", "smap", "batadal", "skab", "smd", "secom", "tep", "historian"} <= set(known())
     with pytest.raises(UnknownName, match="no data set called 'msll'") as caught:
         load("msll", tmp_path)
-    assert "batadal, msl, skab, smap" in str(caught.value)
+    assert f"Known: {', '.join(known())}." in str(caught.value)

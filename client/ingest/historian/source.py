@@ -1,0 +1,268 @@
+"""A plant's file as a table of named columns, whatever it was exported as: text, Parquet or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from client.ingest.files import first_line
+from client.ingest.historian.probe import check_decodes
+from client.ingest.historian.settings import HistorianSettings
+from client.ingest.peek import Head, peek
+from shared.errors import DataUnreadable
+from shared.series import Repair
+
+SEPARATORS = (";", "\t", "|", ",")
+"""The comma last: it may stand inside the numbers of a file that is separated by something else."""
+SAMPLE = 40
+_ANSI = "cp1252"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_COMMA, _POINT = re.compile(r"\s*[-+]?\d+,\d+\s*"), re.compile(r"\s*[-+]?\d+\.\d+\s*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file.
+
+    Attributes:
+        path: where it lies.
+        frame: its columns under `columns`, text as found (not stripped) or typed as the file says; lazy.
+        columns: their names, each once.
+        decimal: what stands before the decimals in text cells.
+        first_line: the line, or the row of the sheet, of row 0.
+        notes: what was mended.
+    """
+
+    path: Path
+    frame: pl.LazyFrame
+    columns: tuple[str, ...]
+    decimal: Literal[".", ","]
+    first_line: int
+    notes: tuple[Repair, ...] = ()
+
+    def read(self, *plans: str | pl.Expr | Iterable[str | pl.Expr], most: int | None = None) -> pl.DataFrame:
+        """Some columns, or what is computed of them, read from the file in pieces.
+
+        Args:
+            plans: as for `select`.
+            most: at most this many rows.
+
+        Raises:
+            DataUnreadable: the file is damaged further down.
+        """
+        frame = self.frame if most is None else self.frame.head(most)
+        with _in_words(self.path):
+            return frame.select(*plans).collect(engine="streaming")
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+    ) as error:  # a damaged Parquet file may bring either
+        raise DataUnreadable(f"{path} is damaged, or no table: {first_line(error)}.") from error
+
+
+class _Layout(NamedTuple):
+    separator: str
+    header_at: int
+    header: list[str]
+    decimal: Literal[".", ","]
+
+
+def open_source(path: Path, settings: HistorianSettings, beginning: bool = False) -> Source:
+    """Open a file without reading more than needed.
+
+    Args:
+        path: the file.
+        settings: the plant's.
+        beginning: look at the first rows only.
+
+    Raises:
+        DataUnreadable: it is no table, or its lines differ in the number of fields.
+        OSError: it cannot be read.
+    """
+    head = peek(path)
+    with _in_words(path):
+        if head.form == "parquet":
+            return _parquet(path, beginning)
+        if head.form == "xlsx":
+            return _sheet(path, beginning)
+        return _text(head, settings, beginning)
+
+
+def _text(head: Head, settings: HistorianSettings, beginning: bool) -> Source:
+    path = head.path
+    encoding = _encoding(head)
+    content = _decode(path, encoding) if encoding else None
+    if content is not None:
+        head = Head(path, "text", tuple(content.split("\n")[:SAMPLE]), head.size)
+    if head.form != "text":
+        what = {"empty": "is empty", "archive": "is an archive: unpack it first"}.get(head.form, "is no table")
+        raise DataUnreadable(
+            f"{path} {what}.", "Export it as CSV, Parquet or XLSX with a header and a column of times."
+        )
+    layout = _layout(path, head.lines, settings)
+    if beginning:
+        content = "\n".join(head.lines)
+    elif content is None and not _check(path, layout):
+        encoding = _ANSI
+        content = _decode(path, encoding)
+    if content is not None and not beginning:
+        _check_lines(path, layout, content.split("\n"))
+    frame = pl.scan_csv(
+        path if content is None else io.StringIO(content),
+        separator=layout.separator,
+        has_header=False,
+        skip_lines=layout.header_at + 1,
+        infer_schema=False,
+        new_columns=[f"column_{at}" for at in range(len(layout.header))],
+        truncate_ragged_lines=beginning,
+    )
+    notes = (
+        Repair(path.name, "is no UTF-8 text: read as Windows-1252", int(encoding == _ANSI)),
+        Repair(path.name, "lines before the header: skipped", layout.header_at),
+        Repair(path.name, "the last line has no end, so its last cell may be cut: kept", int(_open_ended(path))),
+    )
+    return _named(path, frame, layout.header, layout.decimal, layout.header_at + 2, tuple(n for n in notes if n.count))
+
+
+def _encoding(head: Head) -> str | None:
+    """The encoding of a text file whose first lines are no UTF-8, else None."""
+    with head.path.open("rb") as file:
+        if file.read(2) in _UTF16:
+            return "utf-16"
+    return _ANSI if any("\ufffd" in line for line in head.lines) else None
+
+
+def _open_ended(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-2, os.SEEK_END)  # two bytes: the last character of UTF-16 text has as many
+        return b"\n" not in file.read()
+
+
+def _decode(path: Path, encoding: str) -> str:
+    text = path.read_bytes().decode(encoding, errors="replace")
+    return text.replace("\r\n", "\n").replace("\x00", "").lstrip("\ufeff")
+
+
+def _layout(path: Path, lines: Sequence[str], settings: HistorianSettings) -> _Layout:
+    """Separator, header line and decimal sign from the first lines."""
+    filled = [(at, line) for at, line in enumerate(lines) if line.strip()]
+    best: tuple[float, str, int] = (0.0, "", 0)
+    for separator in (settings.separator,) if settings.separator else SEPARATORS:
+        counts = Counter(len(_fields(line, separator)) for _, line in filled)
+        width, agreeing = max(counts.items(), key=lambda item: (item[0] > 1, item[1], item[0]), default=(0, 0))
+        share = agreeing / len(filled) if width > 1 else 0.0
+        best = max(best, (round(share, 1), separator, width), key=lambda choice: choice[0])
+    share, separator, width = best
+    if len(filled) < 2 or share < 0.5:
+        cause = f"{path} is no table: its first lines do not fall into the same number of fields."
+        raise DataUnreadable(cause, "Export it as CSV, Parquet or XLSX with a header and a column of times.")
+    header_at = next(at for at, line in filled if len(_fields(line, separator)) == width)
+    cells = [cell for at, line in filled if at > header_at for cell in _fields(line, separator)]
+    commas, points = (sum(bool(form.fullmatch(cell)) for cell in cells) for form in (_COMMA, _POINT))
+    decimal = settings.decimal or ("," if separator != "," and commas > points else ".")
+    return _Layout(separator, header_at, _fields(lines[header_at], separator), decimal)
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    if '"' not in line:
+        return line.split(separator)
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _check(path: Path, layout: _Layout) -> bool:
+    """Refuse lines of another length than the header; False when the file is no UTF-8 text.
+
+    Without this a line that was cut would be filled up with missing readings in silence.
+    """
+    separator, fields = layout.separator.encode(), len(layout.header)
+    with path.open("rb") as file:
+        for at, line in enumerate(file):
+            try:
+                if b'"' in line or not line.isascii():
+                    _check_line(path, at, _fields(line.decode("utf-8").rstrip("\r\n"), layout.separator), layout)
+                elif line.count(separator) + 1 != fields:
+                    _check_line(path, at, line.decode().rstrip("\r\n").split(layout.separator), layout)
+            except UnicodeDecodeError:
+                return False
+    return True
+
+
+def _check_lines(path: Path, layout: _Layout, lines: Sequence[str]) -> None:
+    for at, line in enumerate(lines):
+        _check_line(path, at, _fields(line, layout.separator), layout)
+
+
+def _check_line(path: Path, at: int, fields: list[str], layout: _Layout) -> None:
+    if at > layout.header_at and len(fields) != len(layout.header) and any(field.strip() for field in fields):
+        cause = f"{path}, line {at + 1}: {len(fields)} fields where the header has {len(layout.header)}."
+        raise DataUnreadable(cause, "Mend the line, or export the file again.")
+
+
+def _parquet(path: Path, beginning: bool) -> Source:
+    check_decodes(path)
+    frame = pl.scan_parquet(path)
+    names = list(frame.collect_schema())
+    return _named(path, frame.head(SAMPLE) if beginning else frame, names, ".", 1, ())
+
+
+def _sheet(path: Path, beginning: bool) -> Source:
+    options = {"dtypes": "string"} | ({"n_rows": SAMPLE} if beginning else {})
+    try:
+        cells = pl.read_excel(path, has_header=False, read_options=options, raise_if_empty=False)
+    except BaseException as error:  # the reader promises no closed list of what a damaged workbook can raise
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise DataUnreadable(f"{path} is no readable workbook: {first_line(error)}.") from error
+    filled = [sum(cell is not None for cell in row) for row in cells.head(SAMPLE).iter_rows()]
+    if not filled or max(filled) < 2:
+        raise DataUnreadable(f"{path}: the first sheet holds no table.")
+    header_at = next(at for at, found in enumerate(filled) if found >= 0.8 * max(filled))
+    header = [str(cell or "") for cell in cells.row(header_at)]
+    return _named(path, cells.slice(header_at + 1).lazy(), header, ".", header_at + 2, ())
+
+
+def _named(
+    path: Path,
+    frame: pl.LazyFrame,
+    header: Sequence[str],
+    decimal: Literal[".", ","],
+    line: int,
+    notes: tuple[Repair, ...],
+) -> Source:
+    """Give every column a name of its own: blanks stripped, missing names made up, second ones numbered."""
+    names: list[str] = []
+    taken: set[str] = set()
+    mended = []
+    for at, cell in enumerate(header):
+        name = wanted = " ".join(cell.split()) or f"column{at + 1}"
+        copies = (f"{wanted}.{number}" for number in count(2))
+        while name in taken:
+            name = next(copies)
+        if name != wanted:
+            mended.append(Repair(path.name, f"the column {wanted[:60]!r} occurs again: called {name[:70]!r}", 1))
+        if len(name) > 128:
+            raise DataUnreadable(f"{path}: column {at + 1} has a name of {len(name)} characters; 128 are the most.")
+        names.append(name)
+        taken.add(name)
+    old = frame.collect_schema().names()
+    if len(old) != len(names):
+        raise DataUnreadable(f"{path}: the header names {len(names)} columns, the rows hold {len(old)}.")
+    renamed = frame.select(pl.col(was).alias(name) for was, name in zip(old, names, strict=True))
+    return Source(path, renamed, tuple(names), decimal, line, (*notes, *mended))
