@@ -1,0 +1,37 @@
+"""Data sets that are made instead of loaded: the small generator and the process twins. Heavy imports wait for use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.config import RunConfig
+    from shared.series import SiteData
+    from simulations.twin.recording import Layout
+
+GENERATED = "generated"
+TWINS: dict[str, Layout] = {"twin-swat": "swat", "twin-wadi": "wadi"}
+MADE = (GENERATED, *TWINS)
+DEFAULT_PLANTS = 5
+
+
+def make_sites(config: RunConfig) -> tuple[SiteData, ...]:
+    """The plants of `config.data.dataset`, one of `MADE`; the same seed gives the same plants.
+
+    Twin plants have `data.days` of normal operation at 1 Hz and an attack run of a quarter of that, at least half a day
+    (`simulations.twin.make`).
+
+    Raises:
+        InvalidConfig: a number that the maker refuses.
+    """
+    data, plants = config.data, config.data.sites or DEFAULT_PLANTS
+    if data.dataset == GENERATED:
+        from simulations.generate import generate
+
+        return tuple(generate(plants, data.rows, config.seed))
+    from simulations.twin import make
+
+    make.check(plants, data.days, config.seed)
+    layout = TWINS[data.dataset]
+    runs = ((number, make.simulate(number, data.days, layout, config.seed)) for number in range(1, plants + 1))
+    return tuple(make.as_site(f"plant-{number}", normal, attack) for number, (normal, attack) in runs)
