@@ -21,6 +21,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
     "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
+    "data": Entry("simulations.data_cli", "data_app", "Check, show and list data sets; make plants to try things on."),
     "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),
 }
 
