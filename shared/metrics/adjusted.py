@@ -101,10 +101,19 @@ def random_control(
         >>> random_control(np.array([False] * 50 + [True] * 50), seed=0) > 0.95
         True
     """
-    rng = np.random.default_rng(seed)
-    scored_T = np.ones_like(labels_T) if scored_T is None else scored_T
-    draws_RT = np.where(scored_T, rng.random((repeats, len(labels_T))), np.nan)
+    draws_RT = random_scores(labels_T, seed, repeats, scored_T)
     return float(np.mean([best_point_adjusted_f1(draw_T, labels_T, starts)[0] for draw_T in draws_RT]))
+
+
+def random_scores(labels_T: BoolArray, seed: int, repeats: int, scored_T: BoolArray | None = None) -> Float64Array:
+    """Uniform random scores, float64 (R, T), NaN where `scored_T` is False: what every control is measured with.
+
+    Example:
+        >>> random_scores(np.array([True, False]), seed=0, repeats=3).shape
+        (3, 2)
+    """
+    scored_T = np.ones_like(labels_T) if scored_T is None else scored_T
+    return np.where(scored_T, np.random.default_rng(seed).random((repeats, len(labels_T))), np.nan)
 
 
 def _parts(scores_T: Scores, labels_T: BoolArray, starts: Sequence[int]) -> _Parts:

@@ -133,6 +133,16 @@ def above(values_M: Float64Array, cuts_C: Float64Array) -> Counts:
     return len(values_M) - np.searchsorted(np.sort(values_M), cuts_C, side="right")
 
 
+def last_of_ties(sorted_M: Scores) -> Counts:
+    """Index of the last of each run of equal values, int64 (G,). Infinite values tie, too.
+
+    Example:
+        >>> last_of_ties(np.array([3.0, 2.0, 2.0, 1.0]))
+        array([0, 2, 3])
+    """
+    return np.append(np.flatnonzero(sorted_M[1:] != sorted_M[:-1]), len(sorted_M) - 1)
+
+
 def _at_least(values_M: Float64Array, cuts_C: Float64Array) -> Counts:
     return len(values_M) - np.searchsorted(np.sort(values_M), cuts_C, side="left")
 
@@ -149,8 +159,8 @@ def checked(scores_T: Scores, labels_T: BoolArray) -> Float64Array:
     return scores_T.astype(np.float64)
 
 
-def check_shapes(scores_T: Scores, labels_T: BoolArray) -> None:
-    """See that there is one score and one label a row.
+def check_shapes(scores_T: Scores | BoolArray, labels_T: BoolArray) -> None:
+    """See that there is one score (or alarm) and one label a row.
 
     Raises:
         ValueError: there is not.

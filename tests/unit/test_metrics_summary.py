@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from shared.metrics.adjusted import random_control
+from shared.metrics.affiliation import affiliation
+from shared.metrics.bootstrap import average_precision_interval, event_recall_interval
+from shared.metrics.early import early_detection
+from shared.metrics.pa_percent_k import best_percent_adjusted_area, percent_adjusted_area_at, random_area
 from shared.metrics.pointwise import average_precision
+from shared.metrics.ranges import range_based
 from shared.metrics.summary import Evaluation, evaluate, macro
+from shared.metrics.vus import random_vus_pr, vus
 
 NAN = math.nan
 SCORES = np.array([NAN, NAN, 0.1, 0.7, 0.2, 0.1, 0.9, 0.3, 0.1, 0.2])
@@ -31,22 +37,60 @@ def test_by_hand() -> None:
     assert e.point_adjusted_f1 == pytest.approx(2 * 3 / (3 + 1 + 4))
     assert e.point_adjusted_f1_best >= e.point_adjusted_f1
     assert e.point_adjusted_f1_random == random_control(LABELS, seed=0, scored_T=~np.isnan(SCORES))
+    assert (e.range_precision, e.range_recall) == pytest.approx((0.5, (0.2 + 0.8 / 3) / 3))
+    assert e.early_detection == pytest.approx((1 - 1 / 3) / 3)
+
+
+def test_every_figure_is_that_of_its_own_module() -> None:
+    rng = np.random.default_rng(0)
+    labels, starts = np.arange(600) % 60 >= 48, (0, 300)
+    scores = rng.normal(size=600) + labels
+    scores[:7] = np.nan
+    alarms = scores > 1.0
+    e = evaluate(scores, labels, 1.0, 60.0, starts, seed=3, max_window=20, resamples=50)
+    assert (e.vus_pr, e.vus_roc) == vus(scores, labels, 20, starts)
+    scored = ~np.isnan(scores)
+    assert e.vus_pr_random == random_vus_pr(labels, 3, 20, starts=starts, scored_T=scored)
+    assert (e.auprc_low, e.auprc_high) == average_precision_interval(scores, labels, starts, 50, 3)
+    assert (e.event_recall_low, e.event_recall_high) == event_recall_interval(alarms, labels, starts, 50, 3)
+    assert (e.range_precision, e.range_recall, e.range_f1) == range_based(alarms, labels, starts)
+    assert (e.affiliation_precision, e.affiliation_recall) == affiliation(alarms, labels, starts)
+    assert e.early_detection == early_detection(alarms, labels, starts)
+    assert e.percent_adjusted_area == percent_adjusted_area_at(scores, labels, 1.0, starts)
+    assert e.percent_adjusted_area_best == best_percent_adjusted_area(scores, labels, starts)
+    assert e.percent_adjusted_area_random == random_area(labels, 3, starts=starts, scored_T=scored)
 
 
 def test_the_names_are_frozen() -> None:
     assert list(found().to_dict()) == [
         "auprc",
+        "auprc_low",
+        "auprc_high",
         "auroc",
+        "vus_pr",
+        "vus_pr_random",
+        "vus_roc",
         "f1_at_threshold",
         "f1_best",
         "f1_all_ones",
+        "range_precision",
+        "range_recall",
+        "range_f1",
+        "affiliation_precision",
+        "affiliation_recall",
         "event_recall",
+        "event_recall_low",
+        "event_recall_high",
         "delay_s",
+        "early_detection",
         "false_alarms_per_day",
         "false_alarm_share",
         "point_adjusted_f1",
         "point_adjusted_f1_best",
         "point_adjusted_f1_random",
+        "percent_adjusted_area",
+        "percent_adjusted_area_best",
+        "percent_adjusted_area_random",
         "events",
         "anomaly_share",
         "rows",
@@ -66,6 +110,20 @@ def test_a_series_without_any_score() -> None:
     assert math.isnan(e.auprc)
     assert math.isnan(e.false_alarms_per_day)
     assert math.isnan(e.anomaly_share)
+
+
+@pytest.mark.parametrize("label", [False, True])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_hardly_a_row(rows: int, label: bool) -> None:
+    e = evaluate(np.full(rows, 0.7), np.full(rows, label), threshold=0.5, period_s=1.0)
+    assert (e.rows, e.events) == (rows, rows * label)
+    assert math.isnan(e.auroc)
+    assert math.isnan(e.vus_roc)
+    if rows and label:
+        assert e.auprc == e.vus_pr == e.event_recall == e.range_f1 == e.affiliation_recall == e.early_detection == 1.0
+    else:
+        assert math.isnan(e.auprc)
+        assert math.isnan(e.vus_pr)
 
 
 def test_alarming_everything_is_not_flattered() -> None:
@@ -88,6 +146,15 @@ def test_macro_ignores_what_is_undefined() -> None:
     assert mean["delay_s"] == 30.0
     assert math.isnan(mean["auroc"])
     assert list(mean) == list(one.to_dict())
+
+
+def test_the_interval_of_a_mean_is_not_the_mean_of_intervals() -> None:
+    sites = [replace(found(), auprc=value, auprc_low=0.0, auprc_high=1.0) for value in (0.4, 0.45, 0.5, 0.55, 0.6)]
+    mean = macro(sites)
+    assert 0.4 < mean["auprc_low"] < mean["auprc"] < mean["auprc_high"] < 0.6
+    assert (mean["auprc_low"], mean["auprc_high"]) == (macro(sites)["auprc_low"], macro(sites)["auprc_high"])
+    assert (macro(sites[:1])["auprc_low"], macro(sites[:1])["auprc_high"]) == (0.0, 1.0)
+    assert math.isnan(macro(sites[:2])["auprc_low"])
 
 
 def test_macro_of_nothing() -> None:
