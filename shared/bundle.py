@@ -5,7 +5,7 @@
         model.safetensors    weights and centroids, the global model of the round
         recipe.json          detector and window
         schema.json          the columns, in order
-        scaler.json          the site's own scaling
+        preprocessor.json    what happens to a reading before the network sees it, fitted on the site's training data
         score.json           how error and entropy become one score
         threshold.json       value, rule and provenance
 
@@ -29,12 +29,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.config import Recipe
 from shared.errors import BundleInvalid, ModelCorrupt
 from shared.model import GlobalModel, parse_model
-from shared.preprocess import Scaler
+from shared.preprocess import Preprocessor, Scaler
 from shared.schema import SensorSchema
 from shared.scoring import ScoreScale
 from shared.thresholds import Threshold
 
-FORMAT = 1
+FORMAT = 2  # 1 held a scaler only
 _MODEL = "model.safetensors"
 _INDEX = "bundle.json"
 
@@ -66,9 +66,14 @@ class Bundle:
     model: GlobalModel
     recipe: Recipe
     schema: SensorSchema
-    scaler: Scaler
+    preprocessor: Preprocessor
     score: ScoreScale
     threshold: Threshold
+
+    @property
+    def scaler(self) -> Scaler:
+        """The preprocessor's last map."""
+        return self.preprocessor.scaler
 
 
 def publish(bundle: Bundle, folder: Path) -> None:
@@ -91,7 +96,7 @@ def _publish(bundle: Bundle, folder: Path) -> None:
         _MODEL: bundle.model.file_bytes,
         "recipe.json": bundle.recipe.model_dump_json(indent=1).encode(),
         "schema.json": bundle.schema.model_dump_json(indent=1).encode(),
-        "scaler.json": bundle.scaler.model_dump_json(indent=1).encode(),
+        "preprocessor.json": bundle.preprocessor.model_dump_json(indent=1).encode(),
         "score.json": bundle.score.model_dump_json(indent=1).encode(),
         "threshold.json": bundle.threshold.model_dump_json(indent=1).encode(),
     }
@@ -184,7 +189,7 @@ def _read(folder: Path) -> Bundle:
             model=parse_model(data[_MODEL], str(folder / _MODEL)),
             recipe=_parse(Recipe, data, "recipe.json"),
             schema=_parse(SensorSchema, data, "schema.json"),
-            scaler=_parse(Scaler, data, "scaler.json"),
+            preprocessor=_parse(Preprocessor, data, "preprocessor.json"),
             score=_parse(ScoreScale, data, "score.json"),
             threshold=_parse(Threshold, data, "threshold.json"),
         )
@@ -202,8 +207,10 @@ def _parse(kind: type[Parsed], data: dict[str, bytes], name: str) -> Parsed:
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        if index["format"] != FORMAT or not isinstance(index["digests"], dict):
-            raise ValueError("another format")
+        if index["format"] != FORMAT:
+            raise ValueError(f"it has format {index['format']!r:.20}, where this version reads format {FORMAT}")
+        if not isinstance(index["digests"], dict):
+            raise ValueError("its digests are no table")
         if index["digest"] != _seal(index):
             raise ValueError("it was changed after publishing")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidConfig
-from shared.preprocess import Scaling
+from shared.preprocess import Join, Scaling
+from shared.preprocess.rolling import MOST_ROWS
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -57,12 +58,19 @@ class DetectorConfig(_Group):
 
 
 class PreprocessConfig(_Group):
-    """Filling, scaling and clipping."""
+    """Joining, filling, rolling, scaling and muting, in this order. All lengths after `every` are in joined rows."""
 
+    every: Annotated[int, Field(ge=1, le=100_000)] = 1  # rows that become one
+    join: Join = "median"
+    fill_limit: Annotated[int, Field(ge=0, le=10**9)] = 60  # longer gaps of training data are bridged by a line
+    max_imputed: Annotated[float, Field(ge=0, le=1)] = 0.5  # of a window's readings; with more it is left out
+    rolling: Annotated[int, Field(ge=2, le=MOST_ROWS)] | None = None  # rows of the rolling standardisation; None: off
     scaling: Scaling = "standard"
     clip_quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.995
     clip_live: bool = False
     guard: Annotated[float, Field(gt=0, le=1e4)] = 20.0
+    min_variance: Annotated[float, Field(ge=0, lt=1)] | None = None  # of the range squared; tags up to it are muted
+    max_correlation: Annotated[float, Field(gt=0, lt=1)] | None = None  # |r|; of tags above it the first one stays
 
 
 class TrainingConfig(_Group):
@@ -157,6 +165,11 @@ class DataConfig(_Group):
     sites: Annotated[int, Field(ge=1, le=10_000)] | None = None
     partition: Text | None = None
     rows: Annotated[int, Field(ge=100, le=10_000_000)] = 4_000  # generated plants only
+    days: Annotated[float, Field(ge=0.05, le=31)] = 2.0  # twin plants only: normal operation at 1 Hz
+    # by-mode only: alpha of the Dirichlet draw (small: unlike sites), operating modes, and rows dealt out in one piece
+    concentration: Annotated[float, Field(ge=0.001, le=1e6)] = 0.5
+    modes: Annotated[int, Field(ge=1, le=1_000)] = 6
+    segment: Annotated[int, Field(ge=1, le=10_000_000)] | None = None  # None: held out, two windows
 
 
 class EngineConfig(_Group):

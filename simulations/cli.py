@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,11 +26,30 @@ _DATA, _TRAIN, _ROUNDS, _ENGINE = "Data", "Training", "Rounds", "Engine"
 Preset = Annotated[str | None, typer.Option(help="Settings to start from: a name, or a .toml file.", metavar="NAME")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as NAME=VALUE.", metavar="NAME=VALUE")]
 Dataset = Annotated[
-    str | None, typer.Option(help="msl, smap, batadal, skab, or generated plants (default).", rich_help_panel=_DATA)
+    str | None,
+    typer.Option(
+        help="swat, wadi, msl, smap, batadal, skab, smd, tep, secom, historian (a plant's own export); or plants "
+        "that are made: generated (default; small), twin-swat, twin-wadi.",
+        rich_help_panel=_DATA,
+    ),
 ]
 Data = Annotated[Path | None, typer.Option(help="Folder of the data set.", metavar="DIR", rich_help_panel=_DATA)]
 Sites = Annotated[int | None, typer.Option(help="How many sites.", rich_help_panel=_DATA)]
-Partition = Annotated[str | None, typer.Option(help="by-channel, by-subsystem or by-time.", rich_help_panel=_DATA)]
+Days = Annotated[
+    float | None, typer.Option(help="Days of normal operation of a twin plant; default 2.", rich_help_panel=_DATA)
+]
+Partition = Annotated[
+    str | None,
+    typer.Option(
+        help="How the data becomes sites: by-channel, by-subsystem, by-stage, by-machine, by-time or by-mode.",
+        rich_help_panel=_DATA,
+    ),
+]
+Concentration = Annotated[
+    float | None,
+    typer.Option(help="by-mode: small makes sites unlike, large alike; default 0.5.", rich_help_panel=_DATA),
+]
+Modes = Annotated[int | None, typer.Option(help="by-mode: operating modes to tell apart.", rich_help_panel=_DATA)]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Rounds = Annotated[
     int | None,
@@ -50,6 +70,8 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.", rich_help
 Out = Annotated[Path | None, typer.Option(help="Run folder to make.", metavar="DIR")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Round store elsewhere: a database URL.", metavar="URL")]
 Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.", metavar="DIR")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what each site would get, and write and train nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="With --plan: print JSON.")]
 
 
 @simulate_app.command("simulate")
@@ -60,7 +82,10 @@ def simulate(
     dataset: Dataset = None,
     data: Data = None,
     sites: Sites = None,
+    days: Days = None,
     partition: Partition = None,
+    concentration: Concentration = None,
+    modes: Modes = None,
     rounds: Rounds = None,
     local_epochs: LocalEpochs = None,
     seed: Seed = None,
@@ -75,6 +100,8 @@ def simulate(
     device: Device = None,
     store: StoreUrl = None,
     setting: Set = None,
+    plan: Plan = False,
+    as_json: Json = False,
 ) -> None:
     """Train one detector across sites on this machine, then score every site's test data with its own bundle.
 
@@ -84,7 +111,10 @@ def simulate(
         "data.dataset": dataset,
         "data.path": None if data is None else str(data.expanduser().resolve()),
         "data.sites": sites,
+        "data.days": days,
         "data.partition": partition,
+        "data.concentration": concentration,
+        "data.modes": modes,
         "recipe.training.local_epochs": local_epochs,
         "recipe.training.stride": stride,
         "recipe.training.batch_size": batch_size,
@@ -98,8 +128,15 @@ def simulate(
     changing = any(value is not None for value in (*given.values(), preset, rounds, store, out)) or bool(setting)
     if resume is not None and changing:
         raise typer.BadParameter("a resumed run keeps its settings; only --engine, --workers and --device may be given")
+    if as_json and not plan:
+        raise typer.BadParameter("--json goes with --plan; a run leaves its figures in results.json")
+    if plan:
+        if out is not None or resume is not None or store is not None:
+            raise typer.BadParameter("--plan writes nothing: leave out --out, --resume and --store")
+        _plan(preset, {**given, **engine_flags}, rounds, setting or [], as_json)
+        return
     if resume is None and out is None:
-        raise typer.BadParameter("give --out DIR for a new run, or --resume DIR to continue one")
+        raise typer.BadParameter("give --out DIR for a new run, --resume DIR to continue one, or --plan to look first")
     from simulations.rundir import RunFolder
 
     if resume is not None:
@@ -107,6 +144,32 @@ def simulate(
         return
     assert out is not None
     _start(RunFolder(out), preset, {**given, **engine_flags}, rounds, setting or [], store)
+
+
+def _plan(preset: str | None, flags: dict[str, Any], rounds: int | None, setting: list[str], as_json: bool) -> None:
+    """What each site would get."""
+    from simulations.settings import layered
+
+    config, _ = layered(preset, flags, rounds, setting)
+    from simulations.gather import gather
+    from simulations.given import print_shares, shares
+
+    gathered = gather(config)
+    given, notes = shares(gathered.sites), [str(note) for note in gathered.notes]
+    if as_json:
+        head = {"dataset": config.data.dataset, "partition": gathered.partition}
+        typer.echo(json.dumps({**head, **given.model_dump(mode="json"), "notes": notes}, indent=1, allow_nan=False))
+        return
+    console = lasting_console()
+    _print_notes(console, notes, "use --json for all of them")
+    print_shares(console, given)
+
+
+def _print_notes(console: Console, notes: Sequence[str], rest: str) -> None:
+    for note in notes[:12]:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if len(notes) > 12:
+        console.print(f"note: {len(notes) - 12} more, {rest}", highlight=False)
 
 
 def _start(
@@ -127,15 +190,15 @@ def _start(
 
 
 def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
+    from simulations.given import print_shares
     from simulations.progress import RichObserver, site_table
     from simulations.simulate import proceed, rounds_left
 
     console = lasting_console()
     index = folder.read_index()
-    for note in index.notes[:12]:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    if len(index.notes) > 12:
-        console.print(f"note: {len(index.notes) - 12} more in the report", highlight=False)
+    _print_notes(console, index.notes, "in the report")
+    if index.given is not None:
+        print_shares(console, index.given)
     done, total = rounds_left(folder)
     try:
         with RichObserver(console, done, total) as observer:

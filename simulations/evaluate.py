@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from client.training.workspace import Part
 from shared.bundle import Bundle, read_bundle
 from shared.detectors import build
 from shared.errors import BundleInvalid, DataError
+from shared.metrics.pooled import Scored, pooled
 from shared.metrics.summary import Evaluation, evaluate
-from shared.preprocess import fill_gaps
+from shared.preprocess import join_labels, joined_starts
 from shared.scoring import scores_over_time
 from shared.series import SiteData
 from shared.windows import window_starts
@@ -33,13 +35,13 @@ class SiteResult:
 
     Attributes:
         site, group: name and subsystem.
-        train_rows, test_rows: rows of data.
+        train_rows, test_rows: rows of data, before any are joined.
         bundle: what the site scores with.
-        scores_T: float32 (S,), NaN where no full window ends; empty without test data.
+        scores_T: float32 (S,), one a joined row; NaN where no full window ends, empty without test data.
         labels_T: bool (S,), None without labels.
-        starts: rows at which test recordings begin.
+        starts: joined rows at which test recordings begin.
         evaluation: None without labelled test data.
-        period_s: seconds a row.
+        period_s: seconds a joined row.
     """
 
     site: str
@@ -91,11 +93,12 @@ def evaluate_sites(
 def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteResult:
     """Score one site's test rows and compare them with its labels."""
     scores_T = score_rows(site, bundle, device)
+    every = bundle.preprocessor.every
+    starts, period_s = joined_starts(site.test_starts, len(site.test_TD), every), site.schema.period_s * every
+    labels_T = None if site.labels_T is None else join_labels(np.asarray(site.labels_T), site.test_starts, every)
     evaluation = None
-    if site.labels_T is not None and len(scores_T):
-        labels_T = np.asarray(site.labels_T)
-        threshold, period_s = bundle.threshold.value, site.schema.period_s
-        evaluation = evaluate(scores_T, labels_T, threshold, period_s, site.test_starts)
+    if labels_T is not None and len(scores_T):
+        evaluation = evaluate(scores_T, labels_T, bundle.threshold.value, period_s, starts)
     return SiteResult(
         site=site.name,
         group=site.group,
@@ -103,31 +106,45 @@ def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteR
         test_rows=len(site.test_TD),
         bundle=bundle,
         scores_T=scores_T,
-        labels_T=None if site.labels_T is None else np.asarray(site.labels_T),
-        starts=site.test_starts,
+        labels_T=labels_T,
+        starts=starts,
         evaluation=evaluation,
-        period_s=site.schema.period_s,
+        period_s=period_s,
     )
 
 
 def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[np.floating[Any]]:
-    """The score of every test row: that of the window that ends there, float (S,), NaN where none does."""
+    """The score of every joined test row: that of the window that ends there, float (S,), NaN where none does.
+
+    Windows of missing readings are scored like any other: what stands in for a reading is what the site would see live.
+    """
     if len(site.test_TD) == 0:
         return np.empty(0, np.float64)
-    rows_TD, _ = fill_gaps(np.asarray(site.test_TD, np.float32), site.test_starts, first=bundle.scaler.shift)
-    window = bundle.recipe.detector.window
-    starts_N = window_starts(len(rows_TD), window, 1, site.test_starts)
+    rows = bundle.preprocessor.live(np.asarray(site.test_TD, np.float32), site.test_starts)
+    window, count = bundle.recipe.detector.window, len(rows.values_TD)
+    starts_N = window_starts(count, window, 1, rows.starts)
     detector = build(bundle.recipe.detector, site.schema.dim).to(device)
     detector.load_weights(bundle.model.weights)
-    windows = TensorWindows(Part(bundle.scaler.live(rows_TD), starts_N), window, device)
+    windows = TensorWindows(Part(rows.values_TD, starts_N), window, device)
     scores = score_all(detector, windows, bundle.recipe.scoring.tail)
     combined_N = bundle.score.combine(scores.error_N, window_entropy(scores, bundle.model.clusters))
-    return scores_over_time(combined_N, starts_N, window, len(rows_TD), recordings=site.test_starts)
+    return scores_over_time(combined_N, starts_N, window, count, recordings=rows.starts)
 
 
 def result_rows(results: tuple[SiteResult, ...]) -> list[dict[str, Any]]:
     """One plain dictionary a site."""
     return [result.to_dict() for result in results]
+
+
+def pooled_evaluation(results: Sequence[SiteResult]) -> Evaluation | None:
+    """All measured sites laid end to end, see `shared.metrics.pooled`; None when no site was measured."""
+    return pooled(
+        [
+            Scored(result.scores_T, result.labels_T, result.bundle.threshold.value, result.period_s, result.starts)
+            for result in results
+            if result.evaluation is not None and result.labels_T is not None
+        ]
+    )
 
 
 def evaluations(results: tuple[SiteResult, ...]) -> list[Evaluation]:

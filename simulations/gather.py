@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.ingest.base import load
 from client.training.workspace import CONSTANT, Workspace, prepare
-from shared.config import RunConfig
-from shared.errors import NothingToLearn, TooFewRows, TooFewSites
+from shared.config import Recipe, RunConfig
+from shared.errors import InvalidConfig, NothingToLearn, TooFewRows, TooFewSites
 from shared.series import Repair, SiteData
-from simulations.generate import generate
-from simulations.partition import default_partition, partition
-
-GENERATED = "generated"
-_DEFAULT_PLANTS = 5
+from simulations.made import MADE, make_sites
+from simulations.partition import Asked, default_partition, partition
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,12 @@ class Gathered:
     Attributes:
         sites: two or more, sorted by name as the loaders sort them.
         notes: repairs, in words.
+        partition: how the data became sites.
     """
 
     sites: tuple[SiteData, ...]
     notes: tuple[Repair, ...]
+    partition: str
 
 
 def gather(config: RunConfig) -> Gathered:
@@ -38,7 +38,7 @@ def gather(config: RunConfig) -> Gathered:
         DataError: data is missing or broken, or fewer than two sites are left.
         UnknownName: there is no such data set or partition.
     """
-    sites = _partitioned(config)
+    how, sites = _partitioned(config)
     usable: list[SiteData] = []
     notes: list[Repair] = []
     refusals: list[str] = []
@@ -56,16 +56,36 @@ def gather(config: RunConfig) -> Gathered:
         raise TooFewSites(f"{len(usable)} of {len(sites)} sites can take part, a federation needs 2. {shown}".strip())
     # What changed the data comes first; constant tags are many, and common.
     ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))
-    return Gathered(tuple(usable), tuple(ordered))
+    return Gathered(tuple(usable), tuple(ordered), how)
 
 
-def _partitioned(config: RunConfig) -> Sequence[SiteData]:
+def _partitioned(config: RunConfig) -> tuple[str, Sequence[SiteData]]:
+    """The partition by its name, and the plants that it gives."""
     data = config.data
-    how = data.partition or default_partition(data.dataset)
-    if data.dataset == GENERATED:
-        plants = generate(data.sites or _DEFAULT_PLANTS, data.rows, config.seed)
-        return partition(plants, how, None if how == "by-channel" else data.sites)
-    return partition(load(data.dataset, Path(data.path) if data.path else None), how, data.sites)
+    made = data.dataset in MADE
+    natural = make_sites(config) if made else load(data.dataset, Path(data.path) if data.path else None)
+    how = data.partition or default_partition(data.dataset, len(natural))
+    count = None if made and how == "by-channel" else data.sites
+    return how, partition(natural, how, count, _asked(config, how))
+
+
+def _asked(config: RunConfig, how: str) -> Asked:
+    """What a partition is told; by default the hold-out of a segment that stands alone has room for two windows."""
+    data, least = config.data, _least_segment(config.recipe)
+    if how == "by-mode" and data.segment is not None and data.segment < least:
+        cause = f"data.segment = {data.segment} rows are too few for a held-out window in a segment that stands alone."
+        raise InvalidConfig(cause, f"Give {least} or more, leave it out, or choose a shorter --window.")
+    return Asked(
+        dataset=data.dataset,
+        concentration=data.concentration,
+        modes=data.modes,
+        segment=data.segment or 2 * least,
+        seed=config.seed,
+    )
+
+
+def _least_segment(recipe: Recipe) -> int:
+    return math.ceil(recipe.detector.window / recipe.training.holdout) * recipe.preprocess.every
 
 
 def _test_notes(site: SiteData, workspace: Workspace) -> list[Repair]:

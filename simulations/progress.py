@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from server.phases import Step
 from server.rounds import RoundRecord, Status
 from shared.metrics.summary import macro
-from simulations.evaluate import SiteResult, evaluations
+from simulations.evaluate import SiteResult, evaluations, pooled_evaluation
 
 
 class RichObserver:
@@ -85,25 +86,22 @@ def site_table(results: Sequence[SiteResult]) -> Table:
         title_justify="left",
     )
     table.add_column("site", no_wrap=True)
-    for name in ("AUPRC", "AUROC", "F1", "best", "recall", "delay s", "FA/day", "PA-F1", "random"):
+    for name in ("AUPRC", "VUS-PR", "F1", "best", "recall", "delay s", "FA/day", "PA-F1", "random"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         e = result.evaluation
         weak = "" if result.bundle.threshold.status == "ok" else " *"
-        figures = [math.nan] * 9 if e is None else [
-            e.auprc, e.auroc, e.f1_at_threshold, e.f1_best, e.event_recall, e.delay_s,
-            e.false_alarms_per_day, e.point_adjusted_f1, e.point_adjusted_f1_random,
-        ]  # fmt: skip
-        table.add_row(escape(result.site) + weak, *map(_cell, figures))
+        table.add_row(escape(result.site) + weak, *_figures(asdict(e) if e else {}))
     measured = evaluations(tuple(results))
     if measured:
-        m = macro(measured)
-        names = ("auprc", "auroc", "f1_at_threshold", "f1_best", "event_recall", "delay_s", "false_alarms_per_day")
-        last = ("point_adjusted_f1", "point_adjusted_f1_random")
         table.add_section()
-        table.add_row("mean", *(_cell(m[name]) for name in (*names, *last)))
+        table.add_row("mean", *_figures(macro(measured)))
+    together = pooled_evaluation(results) if len(measured) > 1 else None
+    if together:
+        table.add_row("as one", *_figures(asdict(together)))
     table.caption = (
         "F1 at the site's own threshold; best: at the threshold that the labels would choose; FA: false alarms.\n"
+        "As one: all sites laid end to end, scores as their excess over the site's own threshold.\n"
     )
     table.caption += "PA-F1, point-adjusted, means nothing by itself: a random score reaches the figure beside it."
     if any(result.bundle.threshold.status == "weak" for result in results):
@@ -112,6 +110,23 @@ def site_table(results: Sequence[SiteResult]) -> Table:
         )
     table.caption_justify = "left"
     return table
+
+
+_SHOWN = (
+    "auprc",
+    "vus_pr",
+    "f1_at_threshold",
+    "f1_best",
+    "event_recall",
+    "delay_s",
+    "false_alarms_per_day",
+    "point_adjusted_f1",
+    "point_adjusted_f1_random",
+)
+
+
+def _figures(figures: Mapping[str, float]) -> list[str]:
+    return [_cell(figures.get(name, math.nan)) for name in _SHOWN]
 
 
 def _cell(value: float) -> str:

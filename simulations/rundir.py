@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from client.ingest.folder import write_site
 from shared.errors import DataUnreadable, NothingToResume, RunDirectoryInUse
 from shared.series import Repair, SiteData
+from simulations.given import Shares
 
 _INDEX = "run.json"
 
@@ -29,6 +30,7 @@ class RunIndex(BaseModel):
         origin: where each setting came from.
         notes: repairs and omissions, in words.
         data: SHA-256 of each plant's training rows: a resumed run must train on the same.
+        given: what each site got; None in runs of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +40,7 @@ class RunIndex(BaseModel):
     origin: dict[str, str]
     notes: tuple[str, ...]
     data: dict[str, str]
+    given: Shares | None = None
 
 
 @dataclass(frozen=True)

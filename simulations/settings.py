@@ -10,8 +10,8 @@ from typing import Any
 
 from shared.config import RunConfig, Settings, build, read_toml, split_rounds
 from shared.errors import InvalidConfig, UnknownName
+from simulations.made import MADE
 
-GENERATED = "generated"
 _DEEPEST = 8  # dots in a setting's name
 
 
@@ -99,18 +99,33 @@ def layered(
         layers[f"--set {name}"] = nested(name, value)
     config, origin = build(layers)
     check_dataset(config.data.dataset)
+    check_partition(config.data.partition)
     return config, origin
+
+
+def check_partition(name: str | None) -> None:
+    """Refuse a partition that nobody has registered, before data is read for it.
+
+    Raises:
+        UnknownName: with all names that there are.
+    """
+    if name is None:
+        return
+    from simulations.partition import partitions  # Imports numpy, which most commands do without.
+
+    if name not in partitions():
+        raise UnknownName("partition", name, partitions())
 
 
 def check_dataset(name: str) -> None:
     """Refuse a data set that nobody has registered.
 
     Raises:
-        UnknownName: with all names that there are, the generated plants among them.
+        UnknownName: with all names that there are, those that are made among them.
     """
-    if name == GENERATED:
+    if name in MADE:
         return
-    from client.ingest.base import known  # Imports every loader, which generated plants do not need.
+    from client.ingest.base import known  # Imports every loader, which made plants do not need.
 
     if name not in known():
-        raise UnknownName("data set", name, sorted([GENERATED, *known()]))
+        raise UnknownName("data set", name, sorted([*MADE, *known()]))

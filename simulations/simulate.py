@@ -21,8 +21,9 @@ from shared.config import EngineConfig, RunConfig
 from shared.errors import InvalidConfig, RoundError, RunDirectoryInUse, UnknownName
 from shared.metrics.summary import macro
 from simulations.engines import Job, carry
-from simulations.evaluate import SiteResult, evaluate_sites, evaluations, result_rows
+from simulations.evaluate import SiteResult, evaluate_sites, evaluations, pooled_evaluation, result_rows
 from simulations.gather import Gathered, gather
+from simulations.given import shares
 from simulations.rundir import RunFolder, RunIndex, note_lines, write_json
 
 
@@ -76,7 +77,9 @@ def _fill(
     data = folder.write_plants(gathered.sites)
     run = f"{config.data.dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     opened.start_run(run, config)
-    index = RunIndex(run=run, store=store, origin=origin, notes=note_lines(gathered.notes), data=data)
+    index = RunIndex(
+        run=run, store=store, origin=origin, notes=note_lines(gathered.notes), data=data, given=shares(gathered.sites)
+    )
     folder.write_index(index)
     return index
 
@@ -132,7 +135,9 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
     with RoundStore.open(location) as store:
         records = store.rounds(index.run)
     notes = (*unmeasured, *index.notes)
-    write_report(folder.report, Material(index.run, config, index.origin, notes, records, results, seconds))
+    write_report(
+        folder.report, Material(index.run, config, index.origin, notes, records, results, seconds, index.given)
+    )
     return Finished(index.run, config, results, unmeasured, seconds)
 
 
@@ -152,7 +157,14 @@ def _mark(location: str, run: str, status: str) -> None:
 
 def _write_results(folder: RunFolder, run: str, config: RunConfig, results: tuple[SiteResult, ...]) -> None:
     means = {name: _json_number(value) for name, value in macro(evaluations(results)).items()}
-    content: dict[str, Any] = {"run": run, "config": config.digest, "macro": means, "sites": result_rows(results)}
+    together = pooled_evaluation(results)
+    content: dict[str, Any] = {
+        "run": run,
+        "config": config.digest,
+        "macro": means,
+        "pooled": together.to_dict() if together else None,
+        "sites": result_rows(results),
+    }
     write_json(folder.results, content)
 
 

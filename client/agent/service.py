@@ -213,8 +213,8 @@ class PlantAgent:
                 model=request.digest,
                 holdout_loss=calibration.holdout_loss,
             )
-            parts = (model, bench.recipe, workspace.schema, workspace.scaler, calibration.scale, calibration.threshold)
-            publish(Bundle(provenance, *parts), self._home / f"{self.name}.bundle")
+            local = (workspace.schema, workspace.preprocessor, calibration.scale, calibration.threshold)
+            publish(Bundle(provenance, model, bench.recipe, *local), self._home / f"{self.name}.bundle")
         ready = int(calibration.threshold.status == "ok")
         return _Answer({}, {"holdout_loss": calibration.holdout_loss, "calibrated": ready}, {})
 

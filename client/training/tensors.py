@@ -40,6 +40,9 @@ def check_device(wanted: str) -> None:
 class TensorWindows:
     """All windows of a part.
 
+    A window is W rows that lie one after the other in memory, so it is one stretch of W * D numbers: the windows are a
+    view (T - W + 1, W * D) with overlapping rows, and a batch is one copied stretch a window.
+
     Args:
         part: rows and window starts.
         window: length W.
@@ -47,8 +50,10 @@ class TensorWindows:
     """
 
     def __init__(self, part: Part, window: int, device: torch.device) -> None:
-        rows_TD = torch.from_numpy(part.rows_TD).to(device)
-        self._view_TDW = rows_TD.unfold(0, window, 1)
+        rows_TD = torch.from_numpy(part.rows_TD).to(device).contiguous()
+        count, dim = rows_TD.shape
+        self._window_shape = (window, dim)
+        self._view_NX = rows_TD.as_strided((max(0, count - window + 1), window * dim), (dim, 1))
         self._starts_N = torch.from_numpy(part.starts_N).to(device)
 
     def __len__(self) -> int:
@@ -56,9 +61,12 @@ class TensorWindows:
 
     def batch(self, index_B: Tensor) -> Tensor:
         """Windows (B, W, D) by their numbers."""
-        return self._view_TDW[self._starts_N[index_B]].transpose(1, 2).contiguous()
+        return self._gathered(self._starts_N[index_B])
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All windows in order, (size, W, D) at a time."""
         for first in range(0, len(self), size):
-            yield self._view_TDW[self._starts_N[first : first + size]].transpose(1, 2).contiguous()
+            yield self._gathered(self._starts_N[first : first + size])
+
+    def _gathered(self, starts_B: Tensor) -> Tensor:
+        return self._view_NX.index_select(0, starts_B).view(-1, *self._window_shape)

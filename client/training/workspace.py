@@ -1,16 +1,16 @@
-"""A site's data made ready for one recipe: gaps filled, split in time, scaled, windows counted."""
+"""A site's data made ready for one recipe: joined, split in time, filled, scaled, windows counted."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared.config import Recipe
+from shared.config import PreprocessConfig, Recipe
 from shared.errors import TooFewRows
-from shared.preprocess import Scaler, constant_tags, fill_gaps, fit_scaler, gap_repair
+from shared.preprocess import Preprocessor, Rows, Scaler, constant_columns, fill_training, fit_filled, join_rows
 from shared.schema import SensorSchema
 from shared.series import FloatArray, Repair, SiteData
 from shared.windows import IntArray, segment_of, window_starts
@@ -41,7 +41,7 @@ class Workspace:
         train: training windows at the recipe's stride.
         segments_N: the segment of each training window.
         holdout: the last part of each recording at stride 1; never trained on.
-        scaler: fitted on the training rows only.
+        preprocessor: fitted on the training rows only.
         repairs: what was mended, in words.
     """
 
@@ -50,7 +50,7 @@ class Workspace:
     train: Part
     segments_N: IntArray
     holdout: Part
-    scaler: Scaler
+    preprocessor: Preprocessor
     repairs: tuple[Repair, ...]
 
     @property
@@ -58,41 +58,71 @@ class Workspace:
         """Number of segments, the records a statistic is normalised by."""
         return int(self.segments_N.max()) + 1
 
+    @property
+    def scaler(self) -> Scaler:
+        """The preprocessor's last map."""
+        return self.preprocessor.scaler
+
 
 def prepare(site: SiteData, recipe: Recipe) -> Workspace:
-    """Fill, split, scale and window one site.
+    """Join, split, fill, scale and window one site.
+
+    Training rows are copied once and prepared in place. Windows whose readings are mostly missing are left out, of
+    training and of the hold-out, so that neither the model nor its threshold is fitted on what was never measured.
 
     Raises:
         TooFewRows: no training window or no held-out window.
-        NothingToLearn: every column is constant or empty.
+        NothingToLearn: every column is constant, empty or muted.
     """
-    window = recipe.detector.window
-    cut = _split(np.asarray(site.train_TD, np.float32), site.train_starts, recipe)
-    train_starts, hold_starts = _starts(cut.train), _starts(cut.held)
-    train_rows, hold_rows, filled = _filled(cut, site.schema.dim)
-    starts_N = window_starts(len(train_rows), window, recipe.training.stride, train_starts)
-    held_N = window_starts(len(hold_rows), window, 1, hold_starts)
-    if len(starts_N) < 2 or len(held_N) < 1:
-        raise TooFewRows(
-            f"site {site.name!r} has {len(site.train_TD)} training rows: {len(starts_N)} training and {len(held_N)} "
-            f"held-out windows of {window} rows at a hold-out of {recipe.training.holdout:.0%}; at least "
-            f"{_least_rows(recipe)} rows are needed in one recording.",
-        )
-    pre = recipe.preprocess
-    scaler = fit_scaler(train_rows, pre.scaling, pre.clip_quantile, pre.clip_live, pre.guard, site.name)
+    config, window = recipe.preprocess, recipe.detector.window
+    raw_TD = np.asarray(site.train_TD, np.float32)
+    cut = _split(*join_rows(raw_TD, site.train_starts, config.every, config.join), recipe)
+    train_starts = _starts(cut.train)
+    train_N = window_starts(sum(map(len, cut.train)), window, recipe.training.stride, train_starts)
+    held_N = window_starts(sum(map(len, cut.held)), window, 1, _starts(cut.held))
+    _check_enough(site, recipe, train_N, held_N)
+
+    train_TD = np.concatenate(cut.train)
+    imputed_TD, bridged = fill_training(train_TD, train_starts, config.fill_limit)
+    constant, leads = np.flatnonzero(constant_columns(train_TD)).tolist(), _leads(cut, train_TD, config)
+    fitted = fit_filled(train_TD, imputed_TD, train_starts, config, site.name)
+    held = _held_out(cut, leads, fitted)
+    measured_N = train_N[fitted.imputed_share(imputed_TD, train_N, window) <= config.max_imputed]
+    checked_N = held_N[fitted.imputed_share(held.imputed_TD, held_N, window) <= config.max_imputed]
+    _check_measured(site, recipe, measured_N, checked_N)
+
+    carried = int(imputed_TD.sum()) + int(held.imputed_TD.sum()) - bridged
+    lost = len(train_N) - len(measured_N), len(held_N) - len(checked_N)
     return Workspace(
         site=site.name,
         schema=site.schema,
-        train=Part(scaler.training(train_rows), starts_N),
-        segments_N=segment_of(starts_N, recipe.clustering.unit, train_starts),
-        holdout=Part(scaler.live(hold_rows), held_N),
-        scaler=scaler,
-        repairs=(
-            *gap_repair(site.name, "training", filled),
-            *_unknown_note(site, cut),
-            *_constant_note(site, train_rows),
-        ),
+        train=Part(train_TD, measured_N),
+        segments_N=segment_of(measured_N, recipe.clustering.unit, train_starts),
+        holdout=Part(held.values_TD, checked_N),
+        preprocessor=fitted,
+        repairs=(*_reading_notes(site, carried, bridged, lost, config), *_tag_notes(site, constant, fitted)),
     )
+
+
+def _check_enough(site: SiteData, recipe: Recipe, train_N: IntArray, held_N: IntArray) -> None:
+    if len(train_N) < 2 or len(held_N) < 1:
+        every = recipe.preprocess.every
+        joined = "" if every == 1 else f" of which every {every} become one"
+        raise TooFewRows(
+            f"site {site.name!r} has {len(site.train_TD)} training rows{joined}: {len(train_N)} training and "
+            f"{len(held_N)} held-out windows of {recipe.detector.window} rows at a hold-out of "
+            f"{recipe.training.holdout:.0%}; at least {_least_rows(recipe) * every} rows are needed in one recording.",
+        )
+
+
+def _check_measured(site: SiteData, recipe: Recipe, train_N: IntArray, held_N: IntArray) -> None:
+    if len(train_N) < 2 or len(held_N) < 1:
+        limit = recipe.preprocess.max_imputed
+        raise TooFewRows(
+            f"site {site.name!r} has {len(train_N)} training and {len(held_N)} held-out windows in which at most "
+            f"{limit:.0%} of the readings are missing.",
+            "Give the site more complete data, leave out its empty tags, or raise recipe.preprocess.max_imputed.",
+        )
 
 
 @dataclass(frozen=True)
@@ -118,20 +148,21 @@ def _split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> 
     return cut
 
 
-def _filled(cut: _Cut, dim: int) -> tuple[FloatArray, FloatArray, int]:
-    """Training rows, held-out rows (both without gaps) and the number of filled cells; nothing looks into the hold-out.
-
-    A gap at the start of a held-out part takes the last value of the training part before it.
-    """
-    train_TD, filled = fill_gaps(np.concatenate(cut.train), _starts(cut.train))
+def _leads(cut: _Cut, train_TD: FloatArray, config: PreprocessConfig) -> list[FloatArray]:
+    """The filled training rows right before each held-out part, from which fills and rolling means go on."""
     ends = np.cumsum([len(piece) for piece in cut.train])
-    held = [np.empty((0, dim), np.float32)]
-    for piece, before in zip(cut.held, cut.follows, strict=True):
-        last_D = train_TD[max(0, ends[before] - 1)] if len(train_TD) else np.zeros(dim, np.float32)
-        whole, more = fill_gaps(piece, first=last_D)
-        held.append(whole)
-        filled += more
-    return train_TD, np.concatenate(held), filled
+    sizes = [min(len(cut.train[before]), config.rolling or 1) for before in cut.follows]
+    return [
+        train_TD[ends[before] - size : ends[before]].copy() for before, size in zip(cut.follows, sizes, strict=True)
+    ]
+
+
+def _held_out(cut: _Cut, leads: list[FloatArray], fitted: Preprocessor) -> Rows:
+    """The held-out parts, prepared as live data is; nothing looks into them from the training part, nor ahead."""
+    pieces = [piece for pair in zip(leads, cut.held, strict=True) for piece in pair]
+    whole = fitted.live_joined(np.concatenate(pieces), _starts(pieces)[::2])
+    kept_T = np.repeat([i % 2 == 1 for i in range(len(pieces))], [len(piece) for piece in pieces])
+    return Rows(whole.values_TD[kept_T], whole.imputed_TD[kept_T], _starts(cut.held))
 
 
 def _least_rows(recipe: Recipe) -> int:
@@ -156,19 +187,27 @@ def _starts(pieces: list[FloatArray]) -> tuple[int, ...]:
     return tuple(int(n) for n in np.cumsum(lengths))
 
 
-def _unknown_note(site: SiteData, cut: _Cut) -> tuple[Repair, ...]:
-    known_D = np.any([np.isfinite(piece).any(axis=0) for piece in cut.train], axis=0)
-    names = [tag for tag, known in zip(site.schema.tags, known_D, strict=True) if not known]
-    if not names or not any(len(piece) for piece in cut.train):
-        return ()
-    return (Repair(site.name, f"tags without any training value, taken as 0: {_some(names)}", len(names)),)
+def _reading_notes(
+    site: SiteData, carried: int, bridged: int, lost: tuple[int, int], config: PreprocessConfig
+) -> Iterable[Repair]:
+    left_out = f"windows left out: more than {config.max_imputed:.0%} of their readings are missing"
+    notes = {
+        "missing or infinite training readings, last value carried forward": carried,
+        f"training readings missing for more than {config.fill_limit} rows, bridged by a line": bridged,
+        f"training {left_out}": lost[0],
+        f"held-out {left_out}": lost[1],
+    }
+    return (Repair(site.name, what, count) for what, count in notes.items() if count)
 
 
-def _constant_note(site: SiteData, rows_TD: FloatArray) -> tuple[Repair, ...]:
-    names = constant_tags(rows_TD, site.schema.tags) if len(rows_TD) else ()
-    if not names:
-        return ()
-    return (Repair(site.name, f"{CONSTANT}, kept unscaled: {_some(names)}", len(names)),)
+def _tag_notes(site: SiteData, constant: Iterable[int], fitted: Preprocessor) -> Iterable[Repair]:
+    notes = {
+        "tags without any training value, taken as 0": fitted.unknown,
+        f"{CONSTANT}, kept unscaled": sorted(set(constant) - set(fitted.muted)),
+        "tags that vary too little or repeat another one, muted": fitted.muted,
+    }
+    named = {what: [site.schema.tags[d] for d in columns] for what, columns in notes.items()}
+    return (Repair(site.name, f"{what}: {_some(names)}", len(names)) for what, names in named.items() if names)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from server.rounds import Phase, PlantReport, RoundRecord, Status
 from shared.config import RunConfig
 from shared.metrics.summary import Evaluation
-from simulations.evaluate import SiteResult
+from simulations.evaluate import SiteResult, pooled_evaluation
+from simulations.given import Shares
 
 SHOWN = 100  # sites that get a figure of their own; all of them are in the tables
 
@@ -25,6 +27,7 @@ class Material:
         records: finished rounds, in order.
         results: one a site.
         seconds: training and evaluation; after a resume, of the last session only.
+        given: what each site got, or None where that was not kept.
     """
 
     run: str
@@ -34,11 +37,17 @@ class Material:
     records: Sequence[RoundRecord]
     results: Sequence[SiteResult]
     seconds: float
+    given: Shares | None = None
 
     @property
     def measured(self) -> tuple[tuple[SiteResult, Evaluation], ...]:
         """Sites with labelled test data, and what was found there."""
         return tuple((result, result.evaluation) for result in self.results if result.evaluation is not None)
+
+    @cached_property
+    def pooled(self) -> Evaluation | None:
+        """The measured sites laid end to end; None without any."""
+        return pooled_evaluation(self.results)
 
     @property
     def weak(self) -> tuple[SiteResult, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 
 from shared.metrics.summary import Evaluation, macro
 from simulations.evaluate import SiteResult
@@ -30,7 +30,10 @@ def tiles(material: Material) -> tuple[Tile, ...]:
     mean = macro(evaluation for _, evaluation in material.measured)
     share = percent(mean["false_alarm_share"])
     return (
-        Tile("AUPRC", number(mean["auprc"]), f"a random score: {number(mean['anomaly_share'])}"),
+        Tile(
+            "AUPRC", number(mean["auprc"]), f"a random score: {number(mean['anomaly_share'])}; {_span(mean, 'auprc')}"
+        ),
+        Tile("VUS-PR", number(mean["vus_pr"]), f"a random score: {number(mean['vus_pr_random'])}"),
         Tile("Events noticed", percent(mean["event_recall"]), f"{_events(material)} labelled events"),
         Tile("Delay", duration(mean["delay_s"]), "mean of the sites' medians, noticed events only"),
         Tile("False alarms a day", number(mean["false_alarms_per_day"], 1), f"{share} of the normal rows alarmed"),
@@ -43,7 +46,8 @@ def sentences(material: Material) -> tuple[str, ...]:
         return ("No site has labelled test data: nothing was measured, and nothing is claimed.",)
     evaluations = [evaluation for _, evaluation in material.measured]
     mean = macro(evaluations)
-    return (_scope(material), _ranking(evaluations, mean), _alarms(mean), _f1(mean), _adjusted(mean))
+    together = _pooled(material, material.pooled) if material.pooled and len(evaluations) > 1 else ()
+    return (_scope(material), _ranking(evaluations, mean), _alarms(mean), *together, _f1(mean), _adjusted(mean))
 
 
 def warnings(material: Material) -> tuple[str, ...]:
@@ -108,19 +112,40 @@ def _ranking(evaluations: list[Evaluation], mean: dict[str, float]) -> str:
     defined = [e for e in evaluations if not math.isnan(e.auprc)]
     better = sum(e.auprc > e.anomaly_share for e in defined)
     return (
-        f"Ranking rows by score reaches an AUPRC of {number(mean['auprc'])}, where a random score reaches the share of "
-        f"anomalous rows, {number(mean['anomaly_share'])}; {better} of {count(len(defined), 'site')} are above their "
-        f"own share. AUROC {number(mean['auroc'])}, where a random score reaches 0.5."
+        f"Ranking rows by score reaches an AUPRC of {number(mean['auprc'])} ({_span(mean, 'auprc')}), where a random "
+        f"score reaches the share of anomalous rows, {number(mean['anomaly_share'])}; {better} of "
+        f"{count(len(defined), 'site')} are above their own share. VUS-PR, which forgives labels that are up to 50 "
+        f"rows off, is {number(mean['vus_pr'])}, where a random score reaches {number(mean['vus_pr_random'])}. AUROC "
+        f"{number(mean['auroc'])}, where a random score reaches 0.5."
     )
 
 
 def _alarms(mean: dict[str, float]) -> str:
     return (
         f"At the sites' own thresholds, which were fitted on normal data alone, {percent(mean['event_recall'])} of the "
-        f"events are noticed, {duration(mean['delay_s'])} after they begin (mean of the sites' medians); the price is "
+        f"events are noticed, {duration(mean['delay_s'])} after they begin (mean of the sites' medians), with "
+        f"{percent(mean['early_detection'])} of an event still to come (none of a missed one); the price is "
         f"{number(mean['false_alarms_per_day'], 1)} false alarms a day, with {percent(mean['false_alarm_share'])} of "
         "the normal rows alarmed."
     )
+
+
+def _pooled(material: Material, found: Evaluation) -> tuple[str]:
+    raw = "" if material.config.recipe.scoring.standardise else " Scores are raw here: their ranking cannot be pooled."
+    return (
+        "Laid end to end, with scores as their excess over the site's own threshold, all sites together have an AUPRC "
+        f"of {number(found.auprc)} ({_span(asdict(found), 'auprc')}; a random score {number(found.anomaly_share)}) and "
+        f"a VUS-PR of {number(found.vus_pr)} (random {number(found.vus_pr_random)}); {percent(found.event_recall)} of "
+        f"all events are noticed, half of these within {duration(found.delay_s)}, at "
+        f"{number(found.false_alarms_per_day, 1)} false alarms a day and site. Means favour sites with few events, "
+        f"pooling those with many rows.{raw}",
+    )
+
+
+def _span(figures: Mapping[str, float], name: str) -> str:
+    """A confidence interval in words."""
+    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+    return "no interval: too few events" if math.isnan(low) else f"95 % interval {number(low)} to {number(high)}"
 
 
 def _f1(mean: dict[str, float]) -> str:
@@ -137,5 +162,7 @@ def _adjusted(mean: dict[str, float]) -> str:
         f"Point-adjusted F1 is {number(mean['point_adjusted_f1'])} ({number(mean['point_adjusted_f1_best'])} at its "
         f"best threshold); that of a random score is {number(mean['point_adjusted_f1_random'])}. Point adjustment "
         "counts a whole event as found once a single row of it is alarmed, so that long events reward any score that "
-        "fires now and then: the figure means nothing without its random control. It is here because papers quote it."
+        "fires now and then: the figure means nothing without its random control. It is here because papers quote it. "
+        f"PA%K, averaged over K, is {number(mean['percent_adjusted_area_best'])} at its best thresholds, and "
+        f"{number(mean['percent_adjusted_area_random'])} for a random score."
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from server.rounds import PlantReport, RoundRecord, Status
@@ -38,12 +39,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, columns and rows; the first cell of each row names it."""
+    """A caption, columns and rows, and up to two lines at the foot; the first cell of each row names it."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     foot: tuple[Cell, ...] = ()
+    second_foot: tuple[Cell, ...] = ()
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:
@@ -58,13 +60,16 @@ _SITE_COLUMNS = (
     Column("Site", "short"),
     Column("Anomalous rows", group="Ranking"),
     Column("AUPRC", group="Ranking"),
+    Column("95 % interval", group="Ranking"),
     Column("AUROC", group="Ranking"),
+    Column("VUS-PR (random)", group="Ranking"),
     Column("Own threshold", group="F1, row by row"),
     Column("Best possible", group="F1, row by row"),
     Column("Alarm all", group="F1, row by row"),
     Column("Number", group="Events"),
     Column("Noticed", group="Events"),
     Column("Median delay", group="Events"),
+    Column("Still to come", group="Events"),
     Column("A day", group="False alarms"),
     Column("Normal rows", group="False alarms"),
     Column("PA-F1 (random)"),
@@ -73,13 +78,18 @@ _SITE_COLUMNS = (
 
 
 def site_table(material: Material) -> Table:
-    """One line a site, and the mean over the sites."""
+    """One line a site, the mean over the sites, and all sites as one."""
     mean = macro(evaluation for _, evaluation in material.measured)
     foot = (Cell("Mean over sites"), *_figures(mean, events=DASH), Cell(f"{len(material.weak)} weak"))
     rows = tuple(_site_row(i, result) for i, result in enumerate(material.results))
-    return Table(
-        "Each site's test data under its own threshold", _SITE_COLUMNS, rows, foot if material.measured else ()
-    )
+    title = "Each site's test data under its own threshold"
+    if material.pooled is None:
+        return Table(title, _SITE_COLUMNS, rows)
+    return Table(title, _SITE_COLUMNS, rows, foot, _pooled_row(material.pooled))
+
+
+def _pooled_row(found: Evaluation) -> tuple[Cell, ...]:
+    return (Cell("All sites as one"), *_figures(asdict(found), f"{found.events:,}"), Cell(DASH))
 
 
 def _site_row(index: int, result: SiteResult) -> tuple[Cell, ...]:
@@ -88,25 +98,32 @@ def _site_row(index: int, result: SiteResult) -> tuple[Cell, ...]:
     rule = Cell(f"{threshold.rule}, {threshold.status}", tone="weak" if threshold.status == "weak" else "")
     if evaluation is None:
         return (name, *(Cell(DASH, "quiet") for _ in _SITE_COLUMNS[2:]), rule)
-    figures = {name: getattr(evaluation, name) for name in Evaluation.__dataclass_fields__}
-    return (name, *_figures(figures, f"{evaluation.events:,}", excessive(result, evaluation)), rule)
+    return (name, *_figures(asdict(evaluation), f"{evaluation.events:,}", excessive(result, evaluation)), rule)
 
 
 def _figures(figures: Mapping[str, float], events: str, loud: bool = False) -> tuple[Cell, ...]:
     at_chance = figures["auprc"] <= figures["anomaly_share"]
     adjusted = f"{number(figures['point_adjusted_f1'])} ({number(figures['point_adjusted_f1_random'])})"
+    volume = f"{number(figures['vus_pr'])} ({number(figures['vus_pr_random'])})"
     return (
         Cell(percent(figures["anomaly_share"])),
         Cell(number(figures["auprc"]), tone="bad" if at_chance else ""),
+        Cell(_span(figures["auprc_low"], figures["auprc_high"])),
         Cell(number(figures["auroc"])),
+        Cell(volume, tone="bad" if figures["vus_pr"] <= figures["vus_pr_random"] else ""),
         *(Cell(number(figures[name])) for name in ("f1_at_threshold", "f1_best", "f1_all_ones")),
         Cell(events),
         Cell(percent(figures["event_recall"])),
         Cell(duration(figures["delay_s"])),
+        Cell(percent(figures["early_detection"])),
         Cell(number(figures["false_alarms_per_day"], 1)),
         Cell(percent(figures["false_alarm_share"]), tone="bad" if loud else ""),
         Cell(adjusted, tone="quiet"),
     )
+
+
+def _span(low: float, high: float) -> str:
+    return DASH if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
 _THRESHOLD_COLUMNS = (

@@ -14,6 +14,7 @@ from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult
 from simulations.report import reproduce, tables
 from simulations.report.canvas import Drawing, house_style
+from simulations.report.given import given_table, given_words
 from simulations.report.losses import losses
 from simulations.report.material import SHOWN, Material
 from simulations.report.movement import clusters
@@ -71,6 +72,8 @@ def _page(material: Material) -> dict[str, Any]:
         "tiles": tiles(material) if material.measured else (),
         "summary": sentences(material),
         "warnings": warnings(material),
+        "shares": given_table(material.given) if material.given else None,
+        "shares_words": given_words(material.given) if material.given else "",
         "sites": tables.site_table(material),
         "ranking": ranking(material),
         "timelines": tuple(_timelines(material)),

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shared import catalogue
 from shared.bundle import read_bundle
 from shared.model import read_model
+from shared.schema import SensorSchema
+from shared.series import SiteData
 from tests.support.command import SMALL, crossplant_here, simulate, simulate_here
 
 
@@ -31,6 +35,55 @@ def test_a_run_leaves_store_models_bundles_results_and_report(run: Path) -> None
         bundle = read_bundle(run / "bundles" / f"{site['site']}.bundle")
         assert bundle.provenance.model == bundle.model.digest
         assert bundle.threshold.value == site["threshold"]["value"]
+
+
+def test_a_run_says_what_each_site_got_before_it_trains(run: Path, tmp_path: Path) -> None:
+    kept = json.loads((run / "run.json").read_text())["given"]
+    assert [site["site"] for site in kept["sites"]] == ["plant-1", "plant-2", "plant-3"]
+    assert all(0 < site["unlikeness"] < 5 for site in kept["sites"])
+    assert "What each site got" in (run / "report.html").read_text()
+    done = simulate_here(tmp_path / "run", "--sites", "2", rounds=1)
+    assert 0 <= done.stdout.index("What each site got") < done.stdout.index("round   1")
+
+
+def test_a_plan_prints_the_same_table_and_writes_nothing(run: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    shown = crossplant_here("simulate", "--plan", "--sites", "3", *SMALL)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "What each site got" in shown.stdout
+    done = crossplant_here("simulate", "--plan", "--json", "--sites", "3", *SMALL)
+    planned = json.loads(done.stdout)
+    assert (planned["dataset"], planned["partition"]) == ("generated", "by-channel")
+    kept = json.loads((run / "run.json").read_text())["given"]
+    assert {name: planned[name] for name in kept} == kept
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_operating_modes_are_dealt_out_and_trained_on(tmp_path: Path) -> None:
+    flags = ("--partition", "by-mode", "--sites", "3", "--concentration", "0.05", "--modes", "4")
+    done = simulate_here(tmp_path / "run", *flags, rounds=1)
+    assert done.returncode == 0, done.stderr
+    planned = crossplant_here("simulate", "--plan", "--json", *SMALL, *flags)
+    alike = crossplant_here("simulate", "--plan", "--json", *SMALL, *flags, "--concentration", "1000")
+    assert json.loads(planned.stdout)["unlikeness"] > json.loads(alike.stdout)["unlikeness"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [site["site"] for site in results["sites"]] == ["joined-m1", "joined-m2", "joined-m3"]
+
+
+def test_process_stages_train_together(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Any data set's name will do: what it loads is a plant with SWaT's tags."""
+    tags = tuple(tag.name for tag in catalogue.tags("swat"))
+    values = np.random.default_rng(0).normal(size=(400, len(tags))).cumsum(axis=0).astype(np.float32)
+    plant = SiteData("swat", SensorSchema(tags=tags, period_s=1), values[:300], values[300:], np.arange(100) > 80)
+    monkeypatch.setattr("simulations.gather.load", lambda *_: (plant,))
+    done = simulate_here(tmp_path / "run", "--dataset", "skab", "--partition", "by-stage", rounds=1)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [site["site"] for site in results["sites"]] == [f"swat-P{at}" for at in range(1, 7)]
+    assert "The sites cannot be compared" in done.stdout
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
+    assert any("swat-P1: P1 knows 5 of 51 tags" in note for note in notes)
+    assert any("tags without any training value" in note for note in notes)
 
 
 def test_rounds_list_shows_every_round_of_every_phase(run: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from shared.bundle import Bundle, Provenance, publish, read_bundle
-from shared.config import Recipe, ThresholdConfig
+from shared.config import PreprocessConfig, Recipe, ThresholdConfig
 from shared.errors import BundleInvalid
-from shared.preprocess import fit_scaler
+from shared.preprocess import fit_preprocessor
 from shared.schema import SensorSchema
 from shared.scoring import RobustScale, ScoreScale
 from shared.thresholds import fit
@@ -21,9 +21,9 @@ from tests.support.stores import model
 FILES = [
     "bundle.json",
     "model.safetensors",
+    "preprocessor.json",
     "recipe.json",
     "schema.json",
-    "scaler.json",
     "score.json",
     "threshold.json",
 ]
@@ -32,12 +32,14 @@ FILES = [
 def bundle(round_: int = 4) -> Bundle:
     rng = np.random.default_rng(round_)
     made = model(round_)
+    gappy = np.where(rng.random((50, 2)) < 0.1, np.nan, rng.normal(size=(50, 2))).astype(np.float32)
+    preprocess = PreprocessConfig(rolling=5, every=2, join="mean", max_correlation=0.99)
     return Bundle(
         provenance=Provenance(site="north", run="a", round=round_, model=made.digest, holdout_loss=0.1 + 0.2),
         model=made,
         recipe=Recipe(),
         schema=SensorSchema(tags=("LIT101", "FIT101"), period_s=0.1),
-        scaler=fit_scaler(rng.normal(size=(50, 2)).astype(np.float32), "standard"),
+        preprocessor=fit_preprocessor(gappy, (0, 20), preprocess)[0],
         score=ScoreScale(entropy_weight=0.1, error=RobustScale(median=-1.5, spread=0.3)),
         threshold=fit("conformal", rng.uniform(size=500), ThresholdConfig()),
     )
@@ -115,8 +117,9 @@ def test_a_file_of_another_bundle_does_not_fit(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("change", "telling"),
     [
-        ({"format": 2}, "another format"),
-        ({"digests": None}, "another format"),
+        ({"format": 1}, "format 1, where this version reads format 2"),
+        ({"format": "2"}, "format '2', where this version reads format 2"),
+        ({"digests": None}, "its digests are no table"),
         ({"digests": {}}, "was changed after publishing"),
         ({"provenance": {"site": "south"}}, "was changed after publishing"),
         ({"digest": "0" * 64}, "was changed after publishing"),

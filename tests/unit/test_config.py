@@ -168,6 +168,7 @@ def test_the_engine_is_not_part_of_the_digest(engine: dict[str, Any]) -> None:
 
 OTHER_TEXTS = {
     "recipe.detector.bottleneck": "linear",
+    "recipe.preprocess.join": "mean",
     "recipe.preprocess.scaling": "none",
     "recipe.training.optimizer": "sgd",
     "recipe.clustering.anneal_from": "start",

@@ -1,16 +1,18 @@
 """Partitions: nothing is lost, moved or mixed."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from client.ingest.base import load
+from client.ingest.base import known, load
 from shared.errors import InvalidConfig, SchemaMismatch, TooFewRows, TooFewSites, UnknownName
 from shared.windows import window_starts
 from simulations.partition import default_partition, partition, partitions
 from tests.conftest import real, site
+from tests.support.command import crossplant_here
 
 FIVE = (
     site("M-10", group="M"),
@@ -117,7 +119,7 @@ def test_sites_that_cannot_be_joined_are_named() -> None:
 
 
 def test_faults_of_asking() -> None:
-    assert partitions() == ["by-channel", "by-subsystem", "by-time"]
+    assert partitions() == ["by-channel", "by-machine", "by-mode", "by-stage", "by-subsystem", "by-time"]
     with pytest.raises(UnknownName, match="no partition called 'by-luck'"):
         partition(FIVE, "by-luck", None)
     with pytest.raises(InvalidConfig, match="no subsystem is known of a"):
@@ -128,14 +130,26 @@ def test_faults_of_asking() -> None:
         partition((site("a/b"), site("c")), "by-channel", None)
 
 
+def test_every_data_set_names_a_partition_that_there_is() -> None:
+    assert {default_partition(name, 2) for name in known()} <= set(partitions())
+
+
+def test_the_help_of_simulate_names_every_partition_and_data_set() -> None:
+    told = " ".join(crossplant_here("simulate", "--help").stdout.replace("│", " ").split())
+    for name in (*partitions(), *known()):
+        assert re.search(rf"[ ,.(]{name}[ ,.)]", told), name
+
+
 def test_defaults() -> None:
-    assert {name: default_partition(name) for name in ("msl", "smap", "skab", "batadal", "generated")} == {
+    assert {name: default_partition(name, 5) for name in ("msl", "smap", "skab", "swat", "generated", "twin-swat")} == {
         "msl": "by-channel",
         "smap": "by-channel",
         "skab": "by-channel",
-        "batadal": "by-time",
+        "swat": "by-channel",
         "generated": "by-channel",
+        "twin-swat": "by-channel",
     }
+    assert {default_partition(name, 1) for name in ("swat", "batadal", "historian")} == {"by-time"}
 
 
 def test_real_msl_by_subsystem(data_root: Path) -> None:

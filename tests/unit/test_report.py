@@ -18,7 +18,7 @@ from shared.bundle import Bundle, Provenance
 from shared.config import RunConfig, build
 from shared.metrics.summary import evaluate
 from shared.model import GlobalModel
-from shared.preprocess import Scaler
+from shared.preprocess import Preprocessor, Scaler
 from shared.schema import SensorSchema
 from shared.scoring import ScoreScale
 from shared.thresholds import Threshold
@@ -71,7 +71,7 @@ def bundle(name: str, weak: bool) -> Bundle:
         model=GlobalModel({}),
         recipe=CONFIG.recipe,
         schema=SensorSchema(tags=("LIT101",), period_s=60.0),
-        scaler=Scaler(kind="standard", shift=(0.0,), scale=(1.0,)),
+        preprocessor=Preprocessor(scaler=Scaler(kind="standard", shift=(0.0,), scale=(1.0,), centre=(0.0,))),
         score=ScoreScale(entropy_weight=0.1),
         threshold=threshold,
     )
@@ -209,8 +209,29 @@ def test_point_adjusted_f1_never_stands_alone(tmp_path: Path) -> None:
     assert "random score" in adjusted
     page = report(tmp_path, material)
     cells = re.findall(r'<td class="n quiet"><bdi>([^<]+)</bdi>', page.html)
-    assert len(cells) == 3
+    assert len(cells) == 4  # two sites, their mean, and all as one
     assert all(re.fullmatch(r"\d\.\d{3} \(\d\.\d{3}\)", cell) for cell in cells)
+
+
+def test_all_sites_as_one_stand_beside_their_mean(tmp_path: Path) -> None:
+    sites = tuple(site(f"s{i}", seed=i) for i in range(6))
+    material = dataclasses.replace(whole(), results=sites)
+    (together,) = [text for text in sentences(material) if "end to end" in text]
+    assert "95 % interval" in together
+    assert "are raw" not in together
+    page = report(tmp_path, material)
+    assert re.search(r"Mean over sites.*All sites as one", page.text, re.DOTALL)
+    assert "no interval" not in " ".join(sentences(material))
+    alone = dataclasses.replace(material, results=sites[:1])
+    assert not [text for text in sentences(alone) if "end to end" in text]
+    assert "no interval: too few events" in " ".join(sentences(alone))
+
+
+def test_raw_scores_are_not_pooled_unsaid() -> None:
+    scoring = CONFIG.recipe.scoring.model_copy(update={"standardise": False})
+    recipe = CONFIG.recipe.model_copy(update={"scoring": scoring})
+    material = dataclasses.replace(whole(), config=CONFIG.model_copy(update={"recipe": recipe}))
+    assert any("Scores are raw" in text for text in sentences(material))
 
 
 @pytest.mark.parametrize("rows", [0, 20, 400])

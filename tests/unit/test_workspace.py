@@ -166,6 +166,116 @@ def test_a_site_without_variation_is_refused(values: np.ndarray) -> None:
         prepare(site(values), recipe())
 
 
+# ---- long gaps -------------------------------------------------------------------------------------------------------
+
+
+def gappy(*gaps: tuple[int, int], rows: int = 200) -> np.ndarray:
+    """Two ramps; the second lacks its values from row a up to row b."""
+    values = np.stack([np.arange(rows), np.arange(rows)], axis=1).astype(np.float32)
+    for a, b in gaps:
+        values[a:b, 1] = NAN
+    return values
+
+
+def test_a_long_gap_of_training_data_is_bridged_and_one_of_the_hold_out_is_not() -> None:
+    made = prepare(site(gappy((50, 70), (165, 180))), recipe(fill_limit=10, max_imputed=1))
+    np.testing.assert_array_equal(made.train.rows_TD[:, 1], range(160))
+    assert made.holdout.rows_TD[5:20, 1].tolist() == [164] * 15
+    assert [str(repair) for repair in made.repairs] == [
+        "north: missing or infinite training readings, last value carried forward (15)",
+        "north: training readings missing for more than 10 rows, bridged by a line (20)",
+    ]
+
+
+def test_no_line_is_drawn_into_the_hold_out() -> None:
+    made = prepare(site(gappy((140, 170))), recipe(fill_limit=10, max_imputed=1))
+    assert made.train.rows_TD[140:, 1].tolist() == [139] * 20
+    assert made.holdout.rows_TD[:11, 1].tolist() == [139] * 10 + [170]
+
+
+def test_windows_of_mostly_missing_readings_are_left_out_of_both_parts() -> None:
+    """Windows of 8 rows, a quarter of 16 readings: those with more than 4 rows in a gap."""
+    made = prepare(site(gappy((50, 60), (170, 190))), recipe(max_imputed=0.25))
+    left = set(range(153)) - set(made.train.starts_N.tolist())
+    assert left == set(range(47, 56))  # rows 47..54 hold 5 missing ones, rows 46..53 hold 4
+    assert set(range(33)) - set(made.holdout.starts_N.tolist()) == set(range(7, 26))
+    assert len(made.segments_N) == len(made.train.starts_N)
+    assert [str(repair) for repair in made.repairs[1:]] == [
+        "north: training windows left out: more than 25% of their readings are missing (9)",
+        "north: held-out windows left out: more than 25% of their readings are missing (19)",
+    ]
+
+
+def test_a_tag_that_a_site_does_not_have_costs_no_windows() -> None:
+    values = np.concatenate([gappy(), np.full((200, 6), NAN, np.float32)], axis=1)
+    made = prepare(site(values), recipe(max_imputed=0.1))
+    assert len(made.train.starts_N) == 153
+    assert made.preprocessor.unknown == (2, 3, 4, 5, 6, 7)
+
+
+@pytest.mark.parametrize("gap", [(2, 158), (162, 200)])
+def test_a_site_of_mostly_missing_readings_is_refused(gap: tuple[int, int]) -> None:
+    with pytest.raises(
+        TooFewRows, match=r"site 'north' has \d+ training and \d+ held-out windows in which at most 10%"
+    ):
+        prepare(site(gappy(gap)), recipe(max_imputed=0.1, fill_limit=1))
+
+
+# ---- joining, rolling, muting ----------------------------------------------------------------------------------------
+
+
+def test_rows_are_joined_before_they_are_split() -> None:
+    made = prepare(site(np.arange(403), starts=(0, 201)), recipe(every=2, join="last"))
+    np.testing.assert_array_equal(made.train.rows_TD[:, 0], [*range(1, 161, 2), *range(202, 363, 2)])
+    np.testing.assert_array_equal(made.holdout.rows_TD[:, 0], [*range(161, 201, 2), *range(364, 403, 2)])
+    assert made.preprocessor.every == 2
+
+
+def test_the_rows_that_an_error_asks_for_are_counted_before_joining() -> None:
+    asked = recipe(every=7)
+    say = needed(200, asked)
+    assert say == 7 * needed(5, recipe())
+    assert complaint(say, asked) == ""
+    assert needed(say - 1, asked) == say
+    assert "200 training rows of which every 7 become one" in complaint(200, asked)
+
+
+def test_the_rolling_mean_of_a_hold_out_goes_on_from_the_training_rows_before_it() -> None:
+    values = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    made = prepare(site(values, starts=(0, 100)), recipe(rolling=10, scaling="none"))
+    live = made.preprocessor.live(values, (0, 100)).values_TD
+    np.testing.assert_allclose(made.holdout.rows_TD, live[[*range(80, 100), *range(180, 200)]], atol=1e-5)
+    np.testing.assert_allclose(made.train.rows_TD, live[[*range(80), *range(100, 180)]], atol=1e-5)
+
+
+def test_a_repeated_tag_is_muted_in_both_parts_and_said() -> None:
+    values = np.stack([COUNTING % 13, 5 - 2 * (COUNTING % 13), COUNTING % 7], axis=1)
+    made = prepare(site(values), recipe(max_correlation=0.99))
+    assert made.preprocessor.muted == (1,)
+    for part in (made.train, made.holdout):
+        assert part.rows_TD.shape[1] == 3
+        assert not part.rows_TD[:, 1].any()
+    assert [str(repair) for repair in made.repairs] == [
+        "north: tags that vary too little or repeat another one, muted: b (1)"
+    ]
+
+
+def test_a_constant_tag_is_either_kept_or_muted() -> None:
+    values = np.stack([COUNTING % 13, 0 * COUNTING + 5], axis=1)
+    assert "kept unscaled: b" in str(prepare(site(values), recipe()).repairs)
+    muted = str(prepare(site(values), recipe(min_variance=0.0)).repairs)
+    assert "muted: b" in muted
+    assert "kept" not in muted
+
+
+def test_training_rows_are_what_the_preprocessor_gives_for_them() -> None:
+    values = gappy((20, 30), (90, 95), rows=300) % 17
+    asked = recipe(every=2, rolling=12, scaling="robust", fill_limit=3, clip_quantile=0.99, max_imputed=1)
+    made = prepare(site(values), asked)
+    again = made.preprocessor.training(values[:240])
+    np.testing.assert_array_equal(made.train.rows_TD, again.values_TD)
+
+
 # ---- too little ------------------------------------------------------------------------------------------------------
 
 
