@@ -10,6 +10,7 @@ from pathlib import Path
 from numpy.random import default_rng
 
 from benchmarks.figures import Figure, median
+from simulations.twin.network import TWIN as NETWORK
 from simulations.twin.recording import Recording
 from simulations.twin.swat import TWIN
 from simulations.twin.swat.plan import plan
@@ -34,7 +35,8 @@ def measure(scratch: Path, quick: bool) -> list[Figure]:
     return [
         median("a plant-day of the SWaT twin, wall", walls, "s", LIMIT_S, "86,400 x 51, about 10 attacks"),
         median("  the same, CPU of the process", cores, "s"),
-        median("  writing it as official CSV", writing, "s"),
+        median("  a plant-day of the WADI twin, wall", [_wadi_day(seed) for seed in range(2 if quick else 4)], "s"),
+        median("  writing a SWaT day as official CSV", writing, "s"),
         Figure("  size of that file", size, "MB"),
     ]
 
@@ -43,6 +45,13 @@ def _day(seed: int, days: list[Recording]) -> None:
     plant = draw(default_rng(seed))
     events = plan(plant, DAY_S, default_rng(seed))
     days.append(TWIN.run(plant, TWIN.attack_begins, DAY_S, events, default_rng(seed)))
+
+
+def _wadi_day(seed: int) -> float:
+    plant = NETWORK.draw(default_rng(seed))
+    events = NETWORK.plan(plant, DAY_S, default_rng(seed))
+    begin = NETWORK.attack_begins
+    return _seconds(lambda: NETWORK.run(plant, begin, DAY_S, events, default_rng(seed)))[0]
 
 
 def _seconds(call: Callable[[], object]) -> tuple[float, float]:
