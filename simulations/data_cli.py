@@ -99,9 +99,10 @@ def list_sets(
 def make(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make, one folder a plant in it.")],
     plants: Annotated[int, typer.Option(min=1, max=1_000, help="How many plants.")] = 1,
-    days: Annotated[float, typer.Option(min=0.05, max=60, help="Days of normal operation a plant.")] = 1.0,
+    days: Annotated[float, typer.Option(min=0.05, max=31, help="Days of normal operation a plant.")] = 1.0,
     layout: Annotated[Literal["swat", "wadi"], typer.Option(help="Whose tags and files.")] = "swat",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed, other plants.")] = 0,
+    xlsx: Annotated[bool, typer.Option("--xlsx", help="Workbooks, as SWaT is issued; half a minute a day.")] = False,
 ) -> None:
     """Simulate water plants and write their files in the official layout of SWaT or WADI."""
     if math.isnan(days):  # Every comparison with it is false, so the bounds above let it pass.
@@ -120,6 +121,7 @@ def make(
             layout=layout,
             seed=seed,
             out=out,
+            xlsx=xlsx,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for folder in folders:

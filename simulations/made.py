@@ -18,13 +18,16 @@ DEFAULT_PLANTS = 5
 def make_sites(config: RunConfig) -> tuple[SiteData, ...]:
     """The plants of `config.data.dataset`, one of `MADE`; the same seed gives the same plants.
 
+    `--sites` counts what the partition gives: as many plants are made where each is a site, else 5 that are cut anew,
+    and one whose stages become sites.
+
     Twin plants have `data.days` of normal operation at 1 Hz and an attack run of a quarter of that, at least half a day
     (`simulations.twin.make`).
 
     Raises:
         InvalidConfig: a number that the maker refuses.
     """
-    data, plants = config.data, config.data.sites or DEFAULT_PLANTS
+    data, plants = config.data, _plants(config)
     if data.dataset == GENERATED:
         from simulations.generate import generate
 
@@ -35,3 +38,10 @@ def make_sites(config: RunConfig) -> tuple[SiteData, ...]:
     layout = TWINS[data.dataset]
     runs = ((number, make.simulate(number, data.days, layout, config.seed)) for number in range(1, plants + 1))
     return tuple(make.as_site(f"plant-{number}", normal, attack) for number, (normal, attack) in runs)
+
+
+def _plants(config: RunConfig) -> int:
+    how = config.data.partition or "by-channel"
+    if how == "by-channel":
+        return config.data.sites or DEFAULT_PLANTS
+    return 1 if how == "by-stage" else DEFAULT_PLANTS

@@ -58,6 +58,18 @@ def to_float32(values_TD: NDArray[np.generic]) -> FloatArray:
         return np.ascontiguousarray(values_TD, dtype=np.float32)
 
 
+def check_path(path: Path) -> None:
+    """Refuse a path that readers written in Rust cannot be given.
+
+    Raises:
+        DataUnreadable: it holds bytes that are no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataUnreadable(f"{str(path)!a}: the name is no UTF-8.", "Rename the file or folder.") from error
+
+
 def first_line(error: BaseException) -> str:
     """An exception's message, cut to one short line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -40,16 +40,17 @@ class Head:
     size: int
 
 
-def peek(path: Path) -> Head:
-    """Read the beginning of a file.
+def peek(path: Path, most: int = BYTES) -> Head:
+    """Read the beginning of a file, `most` bytes of it.
 
     Raises:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        start, size = file.read(BYTES), os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(most) if size else b""  # what the system makes up on reading (/proc/kmsg) may never end
     form = _form(path, start)
-    return Head(path, form, _lines(start, whole=size <= BYTES) if form == "text" else (), size)
+    return Head(path, form, _lines(start, whole=size <= most) if form == "text" else (), size)
 
 
 def _form(path: Path, start: bytes) -> Form:

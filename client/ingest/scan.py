@@ -117,6 +117,8 @@ def read(
     values_TD = np.empty((max(most, 0), len(numbers)), dtype=np.float32)
     numbered, made, at = [], [], 0
     for block in blocks:
+        if at + len(block.lines_T) > most:
+            raise DataUnreadable(f"{layout.path} grew while it was read.", "Wait until it is written to its end.")
         values_TD[at : (at := at + len(block.lines_T))] = block.values_TD
         numbered.append(block.lines_T)
         made.append(make(block))
@@ -153,6 +155,8 @@ def _notes(layout: Layout, used: set[str], lines_T: NDArray[np.int64], most: int
             )
     if empty := int(lines_T[-1] - layout.header_line - len(lines_T)):
         yield Repair(name, "lines between the rows hold nothing: left out", empty)
+    if layout.form == "xlsx":
+        yield from sheet.others(layout.path, layout.sheet)
     if layout.form == "text":
         if after := layout.header_line + most - int(lines_T[-1]):
             yield Repair(name, "lines after the last row hold nothing: left out", after)
@@ -216,8 +220,9 @@ def _parse(
     layout: Layout, content: bytes, lines_T: NDArray[np.int64], numbers: Sequence[str], texts: Sequence[str]
 ) -> Block:
     try:
-        frame = _csv(layout, content, {name: pl.Float32() for name in numbers})
-        if len(frame) == len(lines_T):
+        plain = layout.decimal == "." or b"." not in content
+        frame = _csv(layout, content, {name: pl.Float32() for name in numbers} if plain else {})
+        if plain and len(frame) == len(lines_T):
             return _block(layout, frame, lines_T, numbers, texts)
     except pl.exceptions.PolarsError:
         pass  # a cell is no plain number: find out which, or strip it
@@ -247,15 +252,19 @@ def _csv(layout: Layout, content: bytes, dtypes: Mapping[str, pl.DataType]) -> p
 def _numbers(layout: Layout, frame: pl.DataFrame, lines_T: NDArray[np.int64], numbers: Sequence[str]) -> pl.DataFrame:
     """Number columns that were read as text; the first cell that is no number, line by line, is refused."""
     text_of = frame.with_columns(pl.col(name).str.strip_chars().replace("", None) for name in numbers)
-    dotted = (
-        text_of.with_columns(pl.col(numbers).str.replace(",", ".", literal=True)) if layout.decimal == "," else text_of
-    )
+    dotted = text_of.with_columns(_turned(name) for name in numbers) if layout.decimal == "," else text_of
     parsed = dotted.with_columns(pl.col(numbers).cast(pl.Float32, strict=False))
     wrong = [(text_of[name].is_not_null() & parsed[name].is_null()).to_numpy() for name in numbers]
     row, at = min((int(mask.argmax()) if mask.any() else len(frame), at) for at, mask in enumerate(wrong))
     if row < len(frame):
         fault(layout.path, int(lines_T[row]), numbers[at], text_of[numbers[at]][row], "is not a number")
     return parsed
+
+
+def _turned(name: str) -> pl.Expr:
+    """A cell with a decimal comma. 1.234 among them may be a thousand or a fraction: it is taken for no number."""
+    cell = pl.col(name)
+    return pl.when(~cell.str.contains(".", literal=True)).then(cell.str.replace(",", ".", literal=True)).alias(name)
 
 
 def _block(

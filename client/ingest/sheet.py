@@ -12,15 +12,17 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fastexcel
 import polars as pl
 
-from client.ingest.files import first_line
+from client.ingest.files import check_path, first_line
 from client.ingest.peek import peek
 from shared.errors import DataUnreadable
+from shared.series import Repair
 
 if TYPE_CHECKING:
     from client.ingest.layout import Layout
@@ -29,8 +31,13 @@ Rows = list[tuple[int, list[str]]]
 """Rows of a sheet that hold something: each row's number, counted from 1, and its cells from column A on."""
 
 _HEAD, _STRINGS, _SHEETS = 262_144, 262_144, 3
+_MOST_BYTES, _MOST_CELLS = 2**31, 100_000_000
+_PIECE, _LONGEST_CELL = 4 * 2**20, 64
 _BROKEN = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 _ROW = re.compile(r'<row\b[^>]*?\br="(\d{1,7})"[^>]*?>(.*?)</row>', re.DOTALL)
+_FAR = re.compile(rb'r="(?:[C-Z][A-Z]|[A-Z]{3})[0-9]')
+"""A cell in column CA or later: 78 columns before it and every row that Excel has are no trouble."""
+_REFERENCE = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
 _CELL = re.compile(r"<c\b([^>]*?)(?:/>|>(.*?)</c>)", re.DOTALL)
 _TEXT = re.compile(r"<t\b[^>]*?>(.*?)</t>", re.DOTALL)
 _VALUE = re.compile(r"<v\b[^>]*?>(.*?)</v>", re.DOTALL)
@@ -52,6 +59,68 @@ def head(path: Path, most: int) -> tuple[Rows, ...]:
 def is_cut(path: Path) -> bool:
     """Whether a file that begins as a workbook has no end, as a half-copied one."""
     return peek(path).form == "xlsx" and not zipfile.is_zipfile(path)
+
+
+def others(path: Path, number: int) -> tuple[Repair, ...]:
+    """A note on the sheets of a workbook beside the one that is read; none when they cannot be told."""
+    try:
+        with zipfile.ZipFile(path) as book:
+            listed = re.findall(r"<sheet\b[^>]*>", _start(book, "xl/workbook.xml", _HEAD))
+    except _BROKEN:
+        return ()
+    names = [html.unescape(_attribute(sheet, "name"))[:40] for at, sheet in enumerate(listed) if at != number]
+    shown = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
+    return (Repair(path.name, f"other sheets of the workbook, {shown}: not read", len(names)),) if names else ()
+
+
+def check_extent(path: Path) -> None:
+    """Refuse a workbook that would not fit into memory: every cell up to the last one takes room, used or not.
+
+    Raises:
+        DataUnreadable: a stray cell lies far out, or a few kilobytes unpack to gigabytes.
+    """
+    about = path.stat()
+    if wrong := _too_large(path, about.st_size, about.st_mtime_ns):
+        raise DataUnreadable(f"{path}: {wrong}.", "Delete what lies outside the table, or save the sheet as CSV.")
+
+
+@lru_cache(maxsize=64)
+def _too_large(path: Path, size: int, changed_ns: int) -> str:
+    """What is too large in a workbook of this size and time, in words; broken ones are left to those who read them."""
+    try:
+        with zipfile.ZipFile(path) as book:
+            for member in book.infolist():
+                if member.file_size > _MOST_BYTES:
+                    return f"{member.filename} unpacks to {member.file_size:,} bytes, {_MOST_BYTES:,} are the most"
+            for name in _sheets(book):
+                rows, columns = _extent(book, name)
+                if rows * columns > _MOST_CELLS:
+                    return f"a sheet reaches to row {rows:,} and column {columns:,}, {_MOST_CELLS:,} cells are the most"
+    except _BROKEN:
+        return ""
+    return ""
+
+
+def _extent(book: zipfile.ZipFile, name: str) -> tuple[int, int]:
+    """Last row and last column in which a sheet has a cell; (0, 0) when no column is far out, which is soon seen."""
+    rows = columns = 0
+    if any(_FAR.search(piece) for piece in _pieces(book, name)):
+        for piece in _pieces(book, name):
+            found = _REFERENCE.findall(piece)
+            rows = max([rows, *(int(row) for row in {row for _, row in found})])
+            columns = max(
+                [columns, *(_column(letters.decode(), 0) + 1 for letters in {letters for letters, _ in found})]
+            )
+    return rows, columns
+
+
+def _pieces(book: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    """A sheet's XML, each piece with the end of the one before it."""
+    rest = b""
+    with book.open(name) as file:
+        while piece := file.read(_PIECE):
+            yield rest + piece
+            rest = piece[-_LONGEST_CELL:]
 
 
 def _start(book: zipfile.ZipFile, name: str, size: int) -> str:
@@ -122,10 +191,9 @@ def read(layout: Layout, numbers: Sequence[str], texts: Sequence[str]) -> pl.Dat
     Raises:
         DataUnreadable: the sheet cannot be read, or a cell of a number column holds something else.
     """
-    leading = next(
-        (at for at, name in enumerate(layout.names) if name), 0
-    )  # calamine begins at the first column in use
-    places = {name: layout.names.index(name) - leading for name in (*texts, *numbers)}
+    check_path(layout.path)
+    check_extent(layout.path)
+    places = {name: layout.names.index(name) for name in (*texts, *numbers)}
     frame = _columns(layout, places, set(texts))
     _check_first_row(layout, frame, numbers)
     doubtful = [name for name in numbers if frame[name].null_count()]

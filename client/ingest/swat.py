@@ -158,11 +158,16 @@ def published() -> tuple[Interval, ...]:
 def _candidates(path: Path) -> list[Candidate]:
     found = []
     for file in files_below(path):
-        if layout := find_layout(file, lambda names: _hits(names) >= len(TAGS) // 2):
+        if layout := find_layout(file, lambda names: _hits(names) >= len(TAGS) // 2, _spelt):
             found.append(Candidate(layout, False, _time(layout.cell(_time_name(layout))), _last(layout)))
         elif layout := find_layout(file, lambda names: _hits([_plain(name) for name in names]) >= len(TAGS) // 3):
             found.append(Candidate(layout, True, None, None))
     return sorted(found, key=lambda each: (each.first_s is None, each.first_s, each.layout.path.name))
+
+
+def _spelt(names: list[str]) -> list[str]:
+    """Tags in capital letters, as issued; copies write them small."""
+    return [name.upper() if name.upper() in TAGS else name for name in names]
 
 
 def _hits(names: Sequence[str]) -> int:

@@ -158,9 +158,13 @@ def _clean(names: list[str]) -> list[str]:
 
 
 def _candidate(layout: Layout) -> Candidate:
-    labels = [name for name in layout.names if name.lower().startswith(("attack", "label"))]
+    labels = _label_names(layout)
     label_name = labels[0] if labels else ""
     return Candidate(layout, _release(layout, label_name), label_name, _first(layout))
+
+
+def _label_names(layout: Layout) -> list[str]:
+    return [name for name in layout.names if name.lower().startswith(("attack", "label"))]
 
 
 def _release(layout: Layout, label_name: str) -> str | None:
@@ -203,7 +207,10 @@ def _chosen(path: Path, found: Sequence[Candidate]) -> tuple[Candidate | None, C
     for role, files in (("normal", normal), ("attack", attack)):
         if len(files) > 1:
             names = ", ".join(str(each.layout.path) for each in files)
-            raise DataUnreadable(f"{path} holds several files of the {role} run: {names}.", "Leave one of them there.")
+            raise DataUnreadable(
+                f"{path} holds several files of the {role} run: {names}.",
+                "Leave one of them there; days are read month first.",
+            )
     return next(iter(normal), None), next(iter(attack), None), notes
 
 
@@ -262,6 +269,9 @@ def _labels(block: Block, name: str) -> BoolArray:
 def _read(file: Candidate, notes: list[Repair]) -> tuple[Run, bool]:
     """A file's run in order of time, and whether its labels mean something; notes are added to `notes`."""
     columns, path = _Columns(file.label), file.layout.path
+    if len(labels := _label_names(file.layout)) > 1:
+        cause = f"{path}, line {file.layout.header_line}: several columns of labels: {', '.join(map(repr, labels))}."
+        raise DataUnreadable(cause, "Each row's label must stand in one of them.")
     table = read(file.layout, TAGS, ("Date", "Time", *([file.label] if file.label else [])), columns.make, ("Row",))
     notes.extend(table.repairs)
     if columns.form is HOURLESS:
@@ -272,6 +282,8 @@ def _read(file: Candidate, notes: list[Repair]) -> tuple[Run, bool]:
         seconds_T, slips = mend(path, table.columns["seconds"], table.lines_T)
         notes.extend(slips)
         _refuse_backward(path, seconds_T, table)
+        if not file.is_attack:
+            _refuse_attack_run(path, seconds_T, table)
     labels_T, known = _labels_of(file, table, seconds_T, columns.form is not HOURLESS, notes)
     return Run(seconds_T, table.values_TD, labels_T), known
 
@@ -287,6 +299,16 @@ def _refuse_backward(path: Path, seconds_T: Seconds, table: Table) -> None:
         row = int(back[0]) + 1
         cause = f"{path}, line {table.lines_T[row]}: time goes back from {said(int(seconds_T[row - 1]))} to "
         raise DataUnreadable(f"{cause}{said(int(seconds_T[row]))}.", "The rows must be in order of time.")
+
+
+def _refuse_attack_run(path: Path, seconds_T: Seconds, table: Table) -> None:
+    """Rows of the attack run without labels are nothing to train on; the normal run ends in the second it begins."""
+    late = np.flatnonzero(seconds_T > ATTACK_S)
+    if len(late):
+        line, moment = table.lines_T[late[0]], said(int(seconds_T[late[0]]))
+        cause = f"{path}, line {line}: the file begins in the normal run and has no labels, but here it is {moment}."
+        cure = "The attack run begins on 10/9/2017 at 6:00 PM, month first: put its rows into a file of their own."
+        raise DataUnreadable(cause, cure)
 
 
 def _labels_of(

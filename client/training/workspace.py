@@ -12,7 +12,7 @@ from shared.config import PreprocessConfig, Recipe
 from shared.errors import TooFewRows
 from shared.preprocess import Preprocessor, Rows, Scaler, constant_columns, fill_training, fit_filled, join_rows
 from shared.schema import SensorSchema
-from shared.series import FloatArray, Repair, SiteData
+from shared.series import BoolArray, FloatArray, Repair, SiteData
 from shared.windows import IntArray, segment_of, window_starts
 
 CONSTANT = "tags constant in training"
@@ -91,7 +91,7 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     checked_N = held_N[fitted.imputed_share(held.imputed_TD, held_N, window) <= config.max_imputed]
     _check_measured(site, recipe, measured_N, checked_N)
 
-    carried = int(imputed_TD.sum()) + int(held.imputed_TD.sum()) - bridged
+    carried = sum(_imputed(part_TD, fitted) for part_TD in (imputed_TD, held.imputed_TD)) - bridged
     lost = len(train_N) - len(measured_N), len(held_N) - len(checked_N)
     return Workspace(
         site=site.name,
@@ -123,6 +123,11 @@ def _check_measured(site: SiteData, recipe: Recipe, train_N: IntArray, held_N: I
             f"{limit:.0%} of the readings are missing.",
             "Give the site more complete data, leave out its empty tags, or raise recipe.preprocess.max_imputed.",
         )
+
+
+def _imputed(imputed_TD: BoolArray, fitted: Preprocessor) -> int:
+    """Cells that something stands in for, without the columns that nothing is known of: nothing is carried there."""
+    return int(np.delete(imputed_TD.sum(axis=0), fitted.unknown).sum())
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Preprocessor(BaseModel):
         fill_limit: longest gap of training data that is carried over, in joined rows.
         rolling: rolling standardisation before scaling, or None.
         muted: columns that are 0 in the end, ascending.
-        unknown: columns without any training value, ascending; they are 0 in training.
+        unknown: columns without any training value, ascending; 0 in the end, too: nothing tells their unit.
 
     Example:
         >>> scaler = Scaler(kind="standard", shift=(10.0,), scale=(2.0,), centre=(10.0,))
@@ -78,6 +78,11 @@ class Preprocessor(BaseModel):
         return self.scaler.dim
 
     @property
+    def silent(self) -> list[int]:
+        """Columns that are 0 whatever they read: `muted` and `unknown` together, ascending."""
+        return sorted({*self.muted, *self.unknown})
+
+    @property
     def first(self) -> tuple[float, ...]:
         """What a gap at the start of a live recording takes: the median of each column's raw training values."""
         return self.rolling.first if self.rolling else self.scaler.centre
@@ -94,7 +99,7 @@ class Preprocessor(BaseModel):
         if self.rolling:
             roll(values_TD, begins, self.rolling)
         self.scaler.training(values_TD, out_TD=values_TD)
-        values_TD[:, self.muted] = 0
+        values_TD[:, self.silent] = 0
         return Rows(values_TD, imputed_TD, begins)
 
     def live(self, rows_TD: FloatArray, starts: tuple[int, ...] = (0,)) -> Rows:
@@ -114,7 +119,7 @@ class Preprocessor(BaseModel):
         if self.rolling:
             roll(values_TD, starts, self.rolling)
         self.scaler.live(values_TD, out_TD=values_TD)
-        values_TD[:, self.muted] = 0
+        values_TD[:, self.silent] = 0
         return Rows(values_TD, imputed_TD, starts)
 
     def _checked(self, rows_TD: FloatArray) -> FloatArray:
@@ -137,7 +142,7 @@ class Preprocessor(BaseModel):
         Returns:
             float32 (N,), 0 to 1.
         """
-        counted = np.setdiff1d(np.arange(self.dim), [*self.muted, *self.unknown])
+        counted = np.setdiff1d(np.arange(self.dim), self.silent)
         cells_T = np.zeros(len(imputed_TD) + 1, np.int64)
         for d in counted:
             cells_T[1:] += imputed_TD[:, d]

@@ -43,7 +43,7 @@ class Rolling(BaseModel):
 
     rows: Annotated[int, Field(ge=2, le=MOST_ROWS)]
     shift: tuple[float, ...]
-    scale: tuple[Annotated[float, Field(ge=1e-9)], ...]
+    scale: tuple[Annotated[float, Field(gt=0)], ...]
     first: tuple[float, ...]
 
     @model_validator(mode="after")

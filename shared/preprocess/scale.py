@@ -15,6 +15,7 @@ from shared.series import FloatArray
 Scaling = Literal["standard", "minmax", "robust", "none"]
 
 _SDS_IN_IQR = 1.3489795003921634  # of a normal distribution
+_LEAST_SPREAD = 1e-15  # in any unit: below it there are rounding errors, and what loggers write for nothing
 
 
 class Scaler(BaseModel):
@@ -112,7 +113,8 @@ def fit_scaler(
     Raises:
         NothingToLearn: every column is constant.
 
-    A constant column keeps scale 1, so that a later change of it shows in raw units. A column whose middle half is
+    A constant column (one that moves by less than a millionth of its level counts, too) keeps scale 1, so that a later
+    change of it shows in raw units. A column whose middle half is
     constant has no interquartile range: `robust` takes its standard deviation.
     """
     fitted = [_fit_column(column_T, kind, clip_quantile) for column_T in columns(train_TD)]
@@ -149,7 +151,7 @@ def _fit_column(values_T: NDArray[np.float64], kind: Scaling, clip_quantile: flo
     if clip_quantile is not None:
         np.clip(values_T, low, high, out=values_T)
     shift, scale = _moments(values_T, kind, (quarter, centre, three))
-    scale = scale if scale > 1e-6 * max(1.0, abs(shift)) else 1.0
+    scale = scale if _moves(scale, shift) else 1.0
     return _Column(shift, scale, centre, low, high, constant=least == most)
 
 
@@ -162,5 +164,10 @@ def _moments(
         return float(values_T.min()), float(np.ptp(values_T))
     if kind == "robust":
         spread = (quartiles[2] - quartiles[0]) / _SDS_IN_IQR
-        return quartiles[1], spread if spread > 1e-6 * max(1.0, abs(quartiles[1])) else float(values_T.std())
+        return quartiles[1], spread if _moves(spread, quartiles[1]) else float(values_T.std())
     return float(values_T.mean()), float(values_T.std())
+
+
+def _moves(spread: float, around: float) -> bool:
+    """Whether a spread is more than rounding, whatever the unit: a flow may be some 1e-7 m3/s."""
+    return spread > max(_LEAST_SPREAD, 1e-6 * abs(around))

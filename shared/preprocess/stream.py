@@ -38,7 +38,7 @@ class Stream:
         self._dim, self._join = fitted.dim, fitted.join
         self._scale = ScalerMap(fitted.scaler, clip=fitted.scaler.clip_live)
         self._roll = _RollingStream(fitted.rolling) if fitted.rolling else None
-        self._muted = np.asarray(fitted.muted, np.intp)
+        self._silent = np.asarray(fitted.silent, np.intp)
         self._first_D = np.asarray(fitted.first, np.float32)
         self._waiting_nD = np.empty((fitted.every, fitted.dim), np.float32)
         self.restart()
@@ -91,7 +91,7 @@ class Stream:
         if self._roll:
             values_D = self._roll.step(values_D)
         prepared_D: FloatArray = self._scale.block(values_D).astype(np.float32)
-        prepared_D[self._muted] = 0
+        prepared_D[self._silent] = 0
         return prepared_D
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from client.ingest.base import load
 from client.ingest.doctor.findings import shown
 from client.ingest.doctor.recognise import recognise
-from shared.errors import DataNotFound, InvalidConfig, UnknownName
+from shared.errors import DataNotFound, DataUnreadable, InvalidConfig, UnknownName
 from shared.series import SiteData
 
 NAMED = 12  # names that an error lists
@@ -60,7 +60,12 @@ def find_site(path: Path, dataset: str | None, name: str | None) -> Chosen:
 def _only(path: Path) -> str:
     if not path.exists():
         raise DataNotFound(f"{shown(path)} does not exist.", "Check the path.")
-    found = [one.dataset for one in recognise(path)]
+    try:
+        found = [one.dataset for one in recognise(path)]
+    except OSError as error:
+        raise DataUnreadable(
+            f"cannot read below {shown(path)}: {error}.", "Check that the files may be read."
+        ) from error
     if not found:
         cure = "`crossplant data check PATH` says what it is instead."
         raise DataNotFound(f"{shown(path)} is no data set that Crossplant knows.", cure)

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 
 from client.ingest.base import Recognition, find, known
 from client.ingest.doctor.findings import shown
-from client.ingest.doctor.recognise import recognise
+from client.ingest.doctor.recognise import recognise_readable
 from shared.errors import DataNotFound
 
 
@@ -76,6 +76,6 @@ def _held(root: Path) -> dict[str, tuple[Path, Recognition]]:
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     held: dict[str, tuple[Path, Recognition]] = {}
     for folder in (*folders[:100], root):
-        for found in recognise(folder):
+        for found in recognise_readable(folder):
             held.setdefault(found.dataset, (folder, found))
     return held

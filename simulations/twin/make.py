@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def _all_or_none(
     plants: int, days: float, layout: Layout, seed: int, out: Path, xlsx: bool, progress: Progress
 ) -> list[Path]:
     """Write into a hidden folder beside `out`, and give it its name at the end."""
+    missing = [parent for parent in out.parents if not parent.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -135,6 +137,9 @@ def _all_or_none(
         making.replace(out)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
+        with suppress(OSError):  # Somebody else may have put something there.
+            for parent in missing:
+                parent.rmdir()
         raise
     return [out / f"plant-{number}" for number in range(1, plants + 1)]
 

@@ -306,7 +306,7 @@ def test_make_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = crossplant_here("data", "make", *flags, "--out", tmp_path / "plants")
     assert done.returncode == 0, done.stderr
     assert got.pop("progress")
-    assert got == {"plants": 3, "days": 0.5, "layout": "wadi", "seed": 7, "out": tmp_path / "plants"}
+    assert got == {"plants": 3, "days": 0.5, "layout": "wadi", "seed": 7, "out": tmp_path / "plants", "xlsx": False}
 
 
 def test_make_overwrites_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from client.ingest.doctor.repeats import STRETCH, repeated_rows
 from shared.errors import DataUnreadable
 from shared.schema import SensorSchema
 from shared.series import FloatArray, Repair, SiteData
+from simulations.show.choose import find_site
+from simulations.show.inventory import inventory
+from tests.support.official import swat
 
 MARK = "made-up 1"
 
@@ -329,3 +333,26 @@ def test_json_of_a_path_that_is_no_utf8(tmp_path: Path) -> None:
     report = examine(tmp_path / "no\udcffwhere")
     assert as_json(report).isascii()
     assert not report.usable
+
+
+def test_a_file_that_cannot_be_read_is_named_and_hides_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SWaT's loader in the dark, the historian would take its files and train on the attacks."""
+    pair = swat(tmp_path)
+    locked = tmp_path / "other.bin"
+    locked.write_bytes(b"x")
+    real_open = Path.open
+
+    def refusing(self: Path, *given: Any, **more: Any) -> Any:
+        if self == locked:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real_open(self, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    report = examine(pair.folder)
+    assert (report.usable, report.sections, report.verdict) == (False, (), "The path cannot be read.")
+    assert [(one.where, one.what) for one in report.findings] == [(str(locked), "cannot be read: Permission denied")]
+    with pytest.raises(DataUnreadable, match="Permission denied"):
+        find_site(pair.folder, None, None)
+    assert all(entry["path"] is None for entry in inventory(tmp_path))

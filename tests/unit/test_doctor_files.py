@@ -17,6 +17,7 @@ from rich.console import Console
 from client.ingest.doctor import examine
 from client.ingest.doctor.damage import broken, foreign
 from client.ingest.doctor.render import as_json, print_text
+from client.ingest.peek import peek
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,26 @@ def test_any_bytes_get_a_verdict(
             )
         print_text(report, Console(width=80, file=io.StringIO()))
         assert as_json(report)
+
+
+@pytest.mark.parametrize(
+    ("header", "told", "cure"),
+    [
+        ("2024-03-05 05:59:00,1", "is a time where a header is expected", "first line that names the columns"),
+        ("time,a", "may be %d/%m/%Y %H:%M:%S or %m/%d/%Y %H:%M:%S, and the rows do not tell", "historian.toml"),
+    ],
+)
+def test_a_table_of_times_is_refused_in_the_words_of_the_loader(
+    header: str, told: str, cure: str, tmp_path: Path
+) -> None:
+    layout = "2024-03-05 06:{:02d}:00" if header.startswith("2024") else "05/03/2024 06:{:02d}:00"
+    (tmp_path / "a.csv").write_text("\n".join([header, *(f"{layout.format(row)},1" for row in range(30))]) + "\n")
+    for path in (tmp_path / "a.csv", tmp_path):
+        (finding,) = (one for one in examine(path).findings if one.kind == "load")
+        assert told in finding.what
+        assert cure in finding.action
+
+
+def test_a_file_that_the_system_makes_up_is_not_read() -> None:
+    """Reading /proc/kmsg, a regular file of no size, waits for ever: `data check /` would never end."""
+    assert peek(Path("/proc/self/status")).form == "empty"

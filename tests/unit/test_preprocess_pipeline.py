@@ -85,6 +85,26 @@ def test_columns_without_any_reading_are_known_as_such() -> None:
     assert made.first[2] == 0
 
 
+@pytest.mark.parametrize("level", [5.3, 0.1, 7e5, 1e8 / 3, 1e-20])
+def test_rolling_a_constant_column_makes_no_noise_of_rounding(level: float) -> None:
+    train = plant(rows=1000)
+    train[:, 2] = level
+    made = fit_preprocessor(train, (0,), PreprocessConfig(rolling=7))[0]
+    assert made.scaler.scale[2] == 1
+    assert np.abs(made.live(train).values_TD[:, 2]).max() < 1e-6
+
+
+@pytest.mark.parametrize("rolling", [None, 9])
+def test_a_column_that_nothing_was_known_of_stays_zero_when_it_comes_alive(rolling: int | None) -> None:
+    train, live = plant(), plant()
+    train[:, 2] = NAN
+    live[:, 2] = 8279.1
+    made = fit_preprocessor(train, (0,), PreprocessConfig(rolling=rolling))[0]
+    rows, stream = made.live(live).values_TD, made.stream()
+    assert not rows[:, 2].any()
+    np.testing.assert_array_equal(rows, [stream.step(row) for row in live])
+
+
 def test_live_data_is_not_bridged_and_training_data_is() -> None:
     train = plant(gaps=0)
     made = fit_preprocessor(train, (0,), PreprocessConfig(fill_limit=5))[0]

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from shared.errors import NothingToLearn
 from shared.preprocess import Scaler, constant_columns, fit_scaler
+from shared.preprocess.scale import Scaling
 
 NAN, INF = float("nan"), float("inf")
 
@@ -61,6 +62,21 @@ def test_none_leaves_the_values() -> None:
     values = columns([2, 4, 6], [0, 0, 1])
     scaler = fit_scaler(values, "none", clip_quantile=None)
     np.testing.assert_array_equal(scaler.training(values), values)
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+@pytest.mark.parametrize("unit", [1e-7, 1e-12])
+def test_the_unit_of_a_tag_does_not_matter(kind: Scaling, unit: float) -> None:
+    values = np.random.default_rng(0).normal(3, 1, (500, 1)).astype(np.float32)
+    small = (values * unit).astype(np.float32)
+    expected, got = (fit_scaler(each, kind).live(each) for each in (values, small))
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_what_is_below_any_unit_is_constant() -> None:
+    logged = np.linspace(1e-43, 9e-41, 100, dtype=np.float32)  # as WADI's 2A_AIT_002_PV
+    scaler = fit_scaler(np.stack([logged, np.arange(100, dtype=np.float32)], axis=1), "standard")
+    assert scaler.scale[0] == 1
 
 
 def test_a_constant_column_shows_a_later_change_in_raw_units() -> None:

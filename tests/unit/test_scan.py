@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -142,3 +143,37 @@ def test_recordings_begin_after_gaps() -> None:
         "x: 30 s are missing, the first of 2 before 1970-01-01 00:00:30: "
         "a new recording begins there and after each gap (2)"
     )
+
+
+def test_a_point_among_decimal_commas_is_no_number(path: Path) -> None:
+    """1.004 may be a thousand and four or a little more than one: nobody can tell."""
+    with pytest.raises(DataUnreadable, match=r"x, line 3, column a: '1\.004' is not a number"):
+        table(path, "t;a;b\nx;1,5;2\ny;1.004;2,5\n")
+    assert table(path, "t;a;b\nx.y;1,5;2\n").values_TD.tolist() == [[1.5, 2]]
+
+
+@pytest.mark.parametrize(("row", "column"), [(1_048_575, 16_383), (9, 16_383), (1_048_575, 0)])
+def test_a_workbook_that_would_not_fit_into_memory_is_refused(path: Path, row: int, column: int) -> None:
+    with xlsxwriter.Workbook(path) as book:
+        made = book.add_worksheet()
+        made.write_row(0, 0, ["t", "a", "b"])
+        made.write(row, column, 1)
+    if row > 9 and column:
+        with pytest.raises(DataUnreadable, match=r"reaches to row 1,048,576 and column 16,384, 100,000,000 cells"):
+            sheet.check_extent(path)
+    else:
+        sheet.check_extent(path)
+
+
+def test_a_workbook_that_unpacks_to_gigabytes_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet().write_row(0, 0, ["t"] * 50)
+    monkeypatch.setattr(sheet, "_MOST_BYTES", 1_000)
+    with pytest.raises(DataUnreadable, match=r"unpacks to [0-9,]+ bytes, 1,000 are the most"):
+        sheet.check_extent(path)
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "count", lambda _: 2)
+    with pytest.raises(DataUnreadable, match="x grew while it was read"):
+        table(path, "t,a,b\nx,1,2\ny,3,4\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xlsxwriter
 
 from client.ingest.base import Recognition, find, load
 from client.ingest.swat import TAGS, VERSION
@@ -458,3 +459,32 @@ def test_blocks_join_seamlessly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     edit(tmp_path / "SWaT_Dataset_Attack_v0.csv", ",1004.003,", ",x,")
     with pytest.raises(CrossplantError, match="line 7, column P101: 'x'"):
         one(tmp_path)
+
+
+@pytest.mark.parametrize("title", [(0, 0), (30, 0), None])
+def test_a_table_that_begins_in_another_column_of_the_sheet(
+    pair: Pair, tmp_path: Path, title: tuple[int, int] | None
+) -> None:
+    """Whether other cells lie left of it or not, which changes where readers of workbooks begin to count."""
+    pair.attack.unlink()
+    with xlsxwriter.Workbook(tmp_path / "a.xlsx") as book:
+        sheet = book.add_worksheet()
+        if title:
+            sheet.write_string(*title, "note")
+        for line, row in enumerate(ATTACK, start=2):
+            for column, cell in enumerate(row, start=3):
+                number = line > 2 and 3 < column < 55
+                sheet.write(line, column, float(cell) if number else cell)
+    check_whole(one(pair.folder))
+
+
+def test_other_sheets_are_not_passed_over_in_silence(pair: Pair) -> None:
+    pair.attack.unlink()
+    write_xlsx(pair.folder / "a.xlsx", ATTACK, (0, 52), sheet_before=True)
+    assert notes(one(pair.folder), "other sheets") == ["a.xlsx: other sheets of the workbook, 'notes': not read (1)"]
+
+
+def test_tags_in_small_letters(tmp_path: Path) -> None:
+    write(tmp_path / "n.csv", swat_rows(V1, 30))
+    write(tmp_path / "a.csv", [[cell.lower() for cell in ATTACK[0]], *ATTACK[1:]])
+    check_whole(one(tmp_path))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.random import default_rng
+from xlsxwriter.exceptions import FileCreateError
 
 from client.ingest.base import load
 from shared.errors import FileTrouble, InvalidConfig, RunDirectoryInUse, UnknownName
@@ -147,7 +148,7 @@ def test_nothing_is_left_of_an_attempt_that_fails(
 
     monkeypatch.setattr(TWIN, "write", second_fails(TWIN.write))
     with pytest.raises((FileTrouble, KeyboardInterrupt), match=words):
-        make(2, 0.05, "swat", 0, tmp_path / "out")
+        make(2, 0.05, "swat", 0, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,6 +178,16 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, plants: int, days: flo
 def test_a_run_longer_than_a_sheet_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "SHEET_ROWS", 1000)
     with pytest.raises(InvalidConfig, match="does not fit into a sheet"):
+        make(1, 0.05, "swat", 0, tmp_path / "out", xlsx=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sheet_that_a_disk_does_not_hold_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise FileCreateError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(files, "_write_book", full)
+    with pytest.raises(FileTrouble, match="No space left"):
         make(1, 0.05, "swat", 0, tmp_path / "out", xlsx=True)
     assert list(tmp_path.iterdir()) == []
 

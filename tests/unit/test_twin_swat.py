@@ -71,6 +71,12 @@ def test_a_recording_has_51_finite_float32_columns(calm: Recording) -> None:
         assert set(np.unique(tag(calm, name))) <= ({0, 1, 2} if name.startswith("MV") else {1, 2}), name
 
 
+def test_no_reading_is_less_than_nothing() -> None:
+    day = record(seconds=86_400)
+    assert tag(day, "AIT401").min() == 0  # its daily rinse
+    assert day.values_TD.min() == 0
+
+
 def test_the_same_seed_gives_the_same_recording_and_another_another(calm: Recording) -> None:
     assert np.array_equal(calm.values_TD, record().values_TD)
     assert not np.array_equal(calm.values_TD, record(seed=6).values_TD)

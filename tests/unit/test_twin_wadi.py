@@ -402,6 +402,15 @@ def test_every_event_a_plan_can_draw_passes_the_check() -> None:
     assert len(drawn) > 60
 
 
+def test_a_planned_leak_does_not_empty_a_consumer_tank_for_hours_after_its_label() -> None:
+    plant, plans = reference(), [TWIN.plan(reference(), DAY_S, default_rng(seed)) for seed in range(100)]
+    leaks = [event for events in plans for event in events if event.kind == "leak" and "_FIC_" in event.target]
+    assert len(leaks) > 10
+    for event in leaks:
+        lost_m3 = event.size * (event.end_s - event.first_s) / 3600
+        assert 0 < lost_m3 < 0.3 * plant.consumers[int(event.target[6]) - 1].volume_m3, event
+
+
 @pytest.mark.parametrize(
     ("event", "says"),
     [

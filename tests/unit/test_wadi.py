@@ -298,3 +298,29 @@ def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     ]
     (tmp_path / "WADI_14days_new.csv").write_text(text(rows, ";"), encoding="utf-8")
     check_values(one(tmp_path))
+
+
+def test_attack_rows_in_a_file_without_labels_are_not_trained_on(tmp_path: Path) -> None:
+    """Both runs in one file; and the attack run alone with its days written first, 9/10/2017, which is 10 September."""
+    normal = wadi_rows(datetime(2017, 10, 9, 17, 59, 50), 10)
+    write(tmp_path / "merged" / "all.csv", [*normal, *wadi_rows(WADI_ATTACK, 20, first=1000)[1:]])
+    with pytest.raises(DataUnreadable, match=r"line 13: the file begins in the normal run .* 2017-10-09 18:00:01"):
+        one(tmp_path / "merged")
+    rows = wadi_rows(datetime(2017, 10, 9, 23, 59, 50), 20)
+    for row in rows[1:]:
+        month, day, year = row[1].split("/")
+        row[1] = f"{day}/{month}/{year}"
+    with pytest.raises(DataUnreadable, match="month first"):
+        one(write(tmp_path / "day-first" / "attack.csv", rows))
+
+
+def test_the_normal_run_ends_in_the_second_in_which_the_attack_run_begins(tmp_path: Path) -> None:
+    assert len(one(write(tmp_path / "n.csv", wadi_rows(datetime(2017, 10, 9, 17, 59, 50), 11))).train_TD) == 11
+
+
+def test_two_columns_of_labels_are_refused(tmp_path: Path) -> None:
+    rows = wadi_rows(WADI_ATTACK, 20, "", "attack", {3: "1"}, "0")
+    write(tmp_path / "a.csv", [[*row, "label" if at == 0 else "0"] for at, row in enumerate(rows)])
+    write(tmp_path / "n.csv", wadi_rows(NORMAL, 10))
+    with pytest.raises(DataUnreadable, match=r"a\.csv, line 1: several columns of labels: 'attack', 'label'"):
+        one(tmp_path)

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from client.ingest.doctor.damage import broken, foreign, table_trouble
-from client.ingest.doctor.findings import Finding, shown
+from client.ingest.doctor.findings import Finding, Kind, shown
 from client.ingest.doctor.recognise import nearby
+from client.ingest.historian.loader import LOOKED_AT, SUFFIXES, refusal
 from client.ingest.peek import files_below
 
 _LOOKED_AT = 200  # files of a folder
@@ -32,8 +33,13 @@ def advise(path: Path) -> Iterator[Finding]:
         yield from _folder(path)
 
 
-def _about(path: Path) -> Finding | None:
-    return foreign(path) or broken(path) or table_trouble(path)
+def _about(path: Path, closely: bool = True) -> Finding | None:
+    """What is wrong with a file; `closely`: in the historian's words, which takes any table of times and numbers."""
+    told = foreign(path) or broken(path) or table_trouble(path)
+    if not closely or (told is not None and told.kind != "load"):
+        return told
+    refused = refusal(path)
+    return told if refused is None else _error(path, refused.cause.rstrip("."), refused.cure, "load")
 
 
 def _folder(path: Path) -> Iterator[Finding]:
@@ -54,15 +60,15 @@ def _folder(path: Path) -> Iterator[Finding]:
 
 def _kinds(files: list[Path]) -> Iterator[Finding]:
     """One finding for each sort of trouble, with the first few files that show it."""
-    told = [finding for file in files if (finding := _readable(file)) is not None]
+    told = [finding for at, file in enumerate(files) if (finding := _readable(file, at < LOOKED_AT)) is not None]
     for (what, action), count in Counter((finding.what, finding.action) for finding in told).most_common(_NAMED):
         first = next(finding for finding in told if (finding.what, finding.action) == (what, action))
         yield first.model_copy(update={"count": count})
 
 
-def _readable(file: Path) -> Finding | None:
+def _readable(file: Path, closely: bool) -> Finding | None:
     try:
-        return _about(file)
+        return _about(file, closely and file.suffix.lower() in SUFFIXES)
     except OSError as error:
         return _error(file, f"cannot be read: {error.strerror or type(error).__name__}", "Check its permissions.")
 
@@ -79,5 +85,5 @@ def elsewhere(path: Path) -> Iterator[Finding]:
         )
 
 
-def _error(path: Path, what: str, action: str) -> Finding:
-    return Finding(severity="error", kind="path", where=shown(path), what=what, action=action)
+def _error(path: Path, what: str, action: str, kind: Kind = "path") -> Finding:
+    return Finding(severity="error", kind=kind, where=shown(path), what=what, action=action)

@@ -27,7 +27,7 @@ class Column:
         missing: training and test cells without a finite number.
         low, high: of the finite training readings; NaN when there is none.
         test_low, test_high: the same of the test rows.
-        wild: outlying training and test readings.
+        wild: outlying training readings, and outlying test readings beyond all of training.
         wild_labelled: those of the outlying test readings that are labelled anomalous.
         peak: the reading furthest from the training median, NaN when nothing is outlying.
         digest: of the training and the test cells; equal columns have equal ones.
@@ -90,7 +90,9 @@ def _column(train_T: FloatArray, test_T: FloatArray, labels_T: BoolArray | None)
     fine_T, fine_S = np.isfinite(train_T), np.isfinite(test_T)
     low, high = _range(train_T, fine_T)
     centre, reach = _fence(train_T[fine_T] if not fine_T.all() else train_T)
-    wild_T, wild_S = _beyond(train_T, fine_T, centre, reach), _beyond(test_T, fine_S, centre, reach)
+    wild_T = _beyond(train_T, fine_T, centre, reach)
+    # A rare mode that training has seen, such as a back-wash, is nothing to wonder about in the test rows.
+    wild_S = _beyond(test_T, fine_S, centre, reach) & ((test_T > high) | (test_T < low))
     far = np.concatenate([train_T[wild_T], test_T[wild_S]])
     test_low, test_high = _range(test_T, fine_S)
     return Column(

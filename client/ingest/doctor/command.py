@@ -13,6 +13,9 @@ from shared.config import DetectorConfig, TrainingConfig
 BLOCKS = 8
 """Blocks into which `by-time` cuts every site when `--sites` is not given (`simulations.partition`)."""
 
+MANY, JOINED = 200_000, "--set recipe.preprocess.every=10"
+"""From so many rows of a second on, ten are joined into one, as the literature does with SWaT: a tenth of the time."""
+
 _LEAST_WINDOW = 4
 _SPARE = 4  # rows that rounding may cost
 
@@ -27,7 +30,7 @@ def least_rows(window: int) -> int:
     return math.ceil((window - 1) / TrainingConfig().holdout) + _SPARE
 
 
-def training_command(dataset: str, path: Path, partition: str, rows: Sequence[int]) -> str:
+def training_command(dataset: str, path: Path, partition: str, rows: Sequence[int], period_s: float = 60.0) -> str:
     """What to type next.
 
     Args:
@@ -35,12 +38,16 @@ def training_command(dataset: str, path: Path, partition: str, rows: Sequence[in
         path: where it lies.
         partition: the one that suits it.
         rows: training rows of each site.
+        period_s: seconds between two rows.
 
     Example:
         >>> training_command("tep", Path("tep"), "by-time", [500])
         'crossplant simulate --dataset tep --data tep --sites 3 --out DIR'
+        >>> training_command("swat", Path("swat"), "by-time", [495_000], period_s=1)
+        'crossplant simulate --dataset swat --data swat --set recipe.preprocess.every=10 --out DIR'
     """
-    more = _for_blocks(max(rows, default=0), len(rows)) if partition == "by-time" else _for_sites(rows)
+    more = [JOINED] if period_s <= 1 and sum(rows) >= MANY else []
+    more += _for_blocks(max(rows, default=0), len(rows)) if partition == "by-time" else _for_sites(rows)
     given = " ".join([*more, "--out DIR"])
     return f"crossplant simulate --dataset {dataset} --data {shlex.quote(shown(path))} {given}"
 

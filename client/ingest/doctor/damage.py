@@ -194,7 +194,7 @@ def table_trouble(path: Path) -> Finding | None:
     if any(_TIME.search(cell) for row in cells[1:] for cell in row):
         what = f"a table of {width} columns with times, in a layout that no loader takes"
         action = "Give one header line, one timestamp column and one numeric column a tag."
-        return _told(path, "path", what, action)
+        return _told(path, "load", what, action)
     what = f"a table of {width} columns in which no timestamp column was found"
     action = "Export it again with a timestamp column, for example 2024-05-31 14:00:00, before the tags."
     return _told(path, "path", what, action)

@@ -41,7 +41,7 @@ def examine(path: Path) -> Report:
         False
     """
     try:
-        found = recognise(path) if path.exists() else ()
+        found = recognise(path) if path.is_dir() or path.is_file() else ()
         if not found:
             return _unknown(path)
     except OSError as error:
@@ -96,7 +96,8 @@ def _beside(path: Path) -> list[str]:
 def _unreadable(path: Path, error: OSError) -> Finding:
     what = f"cannot be read: {error.strerror or type(error).__name__}"
     action = "Check its permissions and the disk."
-    return Finding(severity="error", kind="path", where=shown(path), what=what, action=action)
+    where = shown(Path(error.filename)) if error.filename else shown(path)
+    return Finding(severity="error", kind="path", where=where, what=what, action=action)
 
 
 def _section(path: Path, found: Recognition) -> Section:
@@ -131,7 +132,8 @@ def _section(path: Path, found: Recognition) -> Section:
 
 def _command(dataset: str, path: Path, sites: Sequence[Examined]) -> str:
     rows = [one.entry.train_rows for one in sites]
-    return training_command(dataset, path, base.suiting(base.find(dataset).natural_partition, len(rows)), rows)
+    partition = base.suiting(base.find(dataset).natural_partition, len(rows))
+    return training_command(dataset, path, partition, rows, min(one.entry.period_s for one in sites))
 
 
 def _file_entry(path: Path, role: str) -> FileEntry:

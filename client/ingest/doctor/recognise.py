@@ -17,7 +17,12 @@ _FILES = 400  # a folder with more below it is none: looking through somebody's 
 
 
 def recognise(path: Path) -> tuple[Recognition, ...]:
-    """What an existing path was found to be, in the order of the names; empty when no loader knows it."""
+    """What an existing path was found to be, in the order of the names; empty when no loader knows it.
+
+    Raises:
+        OSError: a file cannot be read, so that nobody can tell; taken for a plant's own export, the rest of a SWaT
+            would be trained on with its attacks.
+    """
     found = tuple(_asked(name, path) for name in known() if name != LAST)
     sure = tuple(one for one in found if one is not None)
     if sure or LAST not in known():
@@ -29,8 +34,18 @@ def recognise(path: Path) -> tuple[Recognition, ...]:
 def _asked(name: str, path: Path) -> Recognition | None:
     try:
         return find(name).recognise(path)
+    except OSError:
+        raise
     except Exception:  # A loader must raise nothing here; one that does must not keep the others from being asked.
         return None
+
+
+def recognise_readable(path: Path) -> tuple[Recognition, ...]:
+    """The same, empty where a file cannot be read."""
+    try:
+        return recognise(path)
+    except OSError:
+        return ()
 
 
 def nearby(path: Path) -> Iterator[tuple[Path, Recognition]]:
@@ -41,7 +56,7 @@ def nearby(path: Path) -> Iterator[tuple[Path, Recognition]]:
         return
     whole = path.resolve()
     for folder in filter(_small, list(whole.parents)[:2]):
-        found = [one for one in recognise(folder) if one.dataset != LAST and _holds(one, whole)]
+        found = [one for one in recognise_readable(folder) if one.dataset != LAST and _holds(one, whole)]
         if found:
             yield from ((folder, one) for one in found)
             return
@@ -53,7 +68,7 @@ def _holds(found: Recognition, whole: Path) -> bool:
 
 
 def _first_each(folders: list[Path]) -> list[tuple[Path, Recognition]]:
-    found = [(folder, one) for folder in folders for one in recognise(folder) if one.dataset != LAST]
+    found = [(folder, one) for folder in folders for one in recognise_readable(folder) if one.dataset != LAST]
     taken: dict[tuple[str, str], tuple[Path, Recognition]] = {}
     for folder, one in found:
         taken.setdefault((one.dataset, one.version), (folder, one))

@@ -62,6 +62,8 @@ def read_clock(source: Source, settings: HistorianSettings) -> Clock:
     if not found:
         raise _no_times(source, whole, columns, settings)
     chosen, notes = _decide(source, columns, found)
+    if not settings.time_format:
+        _refuse_both_orders(source, whole, chosen)
     stamps = chosen.moments.dt.epoch("us")
     known_T = stamps.is_not_null().to_numpy()
     stamps_T = stamps.fill_null(0).to_numpy()
@@ -82,10 +84,13 @@ def _columns(source: Source, start: pl.DataFrame, settings: HistorianSettings) -
             cause = f"{source.path} has no column {missing[0]!r}, which historian.toml names as the time."
             raise InvalidConfig(cause, f"Its columns begin: {', '.join(source.columns[:8])}.")
         return settings.time
-    dates = ""
+    dates = counts = ""
     for at, name in enumerate(source.columns):
         reading = _fitting(start.select(name), settings)
-        if reading is None or (reading.counted and not _may_count(at, name)):
+        if reading is None:
+            continue
+        if reading.counted and not _is_word_of_time(name):  # a running number, unless nothing else is a time
+            counts = counts or (name if at < 2 else "")
             continue
         if not reading.dates_only:
             return (name,)
@@ -93,8 +98,8 @@ def _columns(source: Source, start: pl.DataFrame, settings: HistorianSettings) -
         if after and _fitting(start.select(name, *after), settings):
             return (name, *after)
         dates = dates or name
-    if dates:
-        return (dates,)
+    if dates or counts:
+        return (dates or counts,)
     raise _no_times(source, start, source.columns[:1], settings)
 
 
@@ -102,9 +107,9 @@ def _fitting(cells: pl.DataFrame, settings: HistorianSettings) -> Reading | None
     return next((way for way in readings(cells, settings.time_format) if way.share >= IN_SAMPLE), None)
 
 
-def _may_count(at: int, name: str) -> bool:
-    """Large counting numbers are times only where times are expected."""
-    return at < 2 or any(word in name.lower() for word in _WORDS)
+def _is_word_of_time(name: str) -> bool:
+    """Whether a column of large counting numbers is called what columns of times are."""
+    return any(word in name.lower() for word in _WORDS)
 
 
 def _decide(source: Source, columns: tuple[str, ...], found: list[Reading]) -> tuple[Reading, tuple[Repair, ...]]:
@@ -113,7 +118,8 @@ def _decide(source: Source, columns: tuple[str, ...], found: list[Reading]) -> t
     best = [reading for reading in found if reading.share == most]
     ways = [best[0], *(reading for reading in best[1:] if not reading.moments.equals(best[0].moments))]
     if len(ways) == 1:
-        return ways[0], ()
+        told = f"the numbers of {columns[0]!r} are taken for times, {ways[0].layout}: read"
+        return ways[0], (Repair(source.path.name, told, len(ways[0].moments)),) if ways[0].counted else ()
     scored = sorted((_irregular(reading.moments), at) for at, reading in enumerate(ways))
     if scored[0][0] == scored[1][0]:
         cell = " ".join(map(str, source.read(columns, most=1).row(0)))
@@ -124,6 +130,27 @@ def _decide(source: Source, columns: tuple[str, ...], found: list[Reading]) -> t
     shown = chosen.layout.replace("%.f", "")
     what = f"times read as {shown}: the other order makes irregular steps"
     return chosen, (Repair(source.path.name, what, scored[1][0] - scored[0][0]),)
+
+
+def _refuse_both_orders(source: Source, cells: pl.DataFrame, chosen: Reading) -> None:
+    """Excel turns round the days it can read the American way and leaves the others: time jumps to and fro then."""
+    if not chosen.layout.startswith(("%d", "%m")) or not _jumps_about(chosen.moments):
+        return
+    other = chosen.layout.replace("%d", "%D").replace("%m", "%d").replace("%D", "%m")
+    for turned in readings(cells, other):
+        if not _jumps_about(pl.select(pl.coalesce(turned.moments, chosen.moments)).to_series()):
+            cause = (
+                f"{source.path}, column {cells.columns[0]!r}: time is in order only if some rows put the month first"
+            )
+            cure = (
+                "Export the file again, with times such as 2024-05-31 14:00:00; opening it in Excel turned some days."
+            )
+            raise DataUnreadable(f"{cause} and some the day.", cure)
+
+
+def _jumps_about(moments: pl.Series) -> bool:
+    steps = moments.dt.epoch("us").drop_nulls().diff().drop_nulls()
+    return bool((steps < 0).any() and (steps > 0).any())
 
 
 def _irregular(moments: pl.Series) -> int:

@@ -14,13 +14,14 @@ import polars as pl
 DATES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d"),
     *(f"{a}{mark}{b}{mark}{year}" for a, b in (("%d", "%m"), ("%m", "%d")) for mark in "/.-" for year in ("%Y", "%y")),
+    *("%y/%m/%d", "%y-%m-%d"),
     *(f"%d{mark}%b{mark}{year}" for mark in "- /" for year in ("%Y", "%y")),
 )
 TIMES = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S%.f %p", "%I:%M %p", "%H")
 ZONES = ("", "%#z", " %#z")
 EARLIEST, YEAR_2000, LATEST = 0, 946_684_800_000_000, 4_102_444_800_000_000
 """Years 1970 to 2099, in microseconds: a format that puts readings elsewhere is the wrong one."""
-EPOCHS = ((1_000_000, "epoch in s"), (1_000, "epoch in ms"), (1, "epoch in us"))
+EPOCHS = ((1_000_000, "epoch in s"), (1_000, "epoch in ms"), (1, "epoch in us"), (0.001, "epoch in ns"))
 TRIED = 5
 _LETTERS = {
     "%Y": r"\d{4}",
@@ -130,7 +131,7 @@ def _typed(column: pl.Series) -> Iterator[Reading]:
 
 
 def _epoch(column: pl.Series) -> Reading | None:
-    """Seconds, milliseconds or microseconds since 1970, in numbers that mostly rise."""
+    """Seconds, or thousandths of them down to nanoseconds, since 1970, in numbers that mostly rise."""
     numbers = column.cast(pl.Float64, strict=False).fill_nan(None)
     known = numbers.drop_nulls().to_numpy()
     if len(known) < 2 or known.min() == known.max() or not np.isfinite(known).all():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from client.ingest.base import Figure, FoundFile, Recognition, natural_key, register
 from client.ingest.historian.clock import Clock, read_clock
@@ -68,7 +69,13 @@ class Historian:
         files = [(plant, file) for plant in plants for file in plant.files]
         right = [(plant, file) for plant, file in files[:LOOKED_AT] if _is_export(file, plant.settings)]
         found = tuple(FoundFile(file, f"export of {plant.name}") for plant, file in (*right, *files[LOOKED_AT:]))
-        return Recognition(self.name, f"{len(plants)} plants' own exports", found) if right else None
+        return (
+            Recognition(
+                self.name, "a plant's own export" if len(plants) == 1 else f"{len(plants)} plants' own exports", found
+            )
+            if right
+            else None
+        )
 
     def figures(self, found: Recognition, sites: Sequence[SiteData]) -> tuple[Figure, ...]:
         """Nothing is published of a plant's own data."""
@@ -112,17 +119,37 @@ def _name(settings: HistorianSettings, text: str) -> str:
 
 def _is_export(file: Path, settings: HistorianSettings) -> bool:
     try:
+        return refusal(file, settings) is None
+    except OSError:
+        return False
+
+
+def refusal(file: Path, settings: HistorianSettings | None = None) -> CrossplantError | None:
+    """Why a file is no export, judged by its beginning; None when it is one.
+
+    Args:
+        file: an existing file.
+        settings: the plant's; None: those beside the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        settings = settings or read_settings(file.parent)
         opened = _open(file, settings, beginning=True)
         counted = measure(opened.source, opened.columns, settings)
-    except (CrossplantError, OSError):
-        return False
-    return any(column.numbers for column in counted.values())
+    except CrossplantError as error:
+        return error
+    held = any(column.numbers for column in counted.values())
+    return None if held else DataUnreadable(f"{file}: no column beside the times holds numbers.")
 
 
 def _open(path: Path, settings: HistorianSettings, beginning: bool = False) -> _File:
     source = open_source(path, settings, beginning)
     clock = read_clock(source, settings)
     _check_header(source, clock)
+    if not beginning and not clock.known_T.all():
+        _check_other_headers(source, clock)
     if pair := long_columns(source, settings):
         source, clock = widen(source, clock, pair)
     aside = {*clock.columns, *settings.leave_out, *((settings.label,) if settings.label else ())}
@@ -136,6 +163,21 @@ def _check_header(source: Source, clock: Clock) -> None:
             f"{source.path}, line {source.first_line - 1}: {clock.columns[0]!r} is a time where a header is expected."
         )
         raise DataUnreadable(cause, "Export it with a first line that names the columns.")
+
+
+def _check_other_headers(source: Source, clock: Clock) -> None:
+    """Refuse a file of several tables laid end to end when their columns differ: readings would change places."""
+    time = clock.columns[0]
+    again = pl.col(time).cast(pl.String).str.strip_chars() == time
+    found = source.read(
+        pl.int_range(pl.len()).filter(again).alias(""), *(pl.col(n).filter(again) for n in source.columns)
+    )
+    for row, *cells in found.iter_rows():
+        for name, cell in zip(source.columns, cells, strict=True):
+            if (said := " ".join(str(cell or "").split())) and name != said and not name.startswith(f"{said}."):
+                place = f"{source.path}, line {source.first_line + row}"
+                cause = f"{place}: another header, with {said[:60]!r} under {name[:60]!r}."
+                raise DataUnreadable(cause, "Put each table into a file of its own.")
 
 
 def read_plant(plant: Plant) -> SiteData:
@@ -210,6 +252,9 @@ def _lacking(files: Sequence[_File], tags: Sequence[str]) -> Iterator[Repair]:
 def _rows(file: _File, tags: Sequence[str], settings: HistorianSettings) -> tuple[Rows, tuple[Repair, ...]]:
     known_T = file.clock.known_T
     values_TD, attacks_T = read_values(file.source, tags, settings), read_labels(file.source, settings)
+    if len(values_TD) != len(known_T):
+        path = file.source.path
+        raise DataUnreadable(f"{path} changed while it was read.", "Wait until it is written to its end.")
     rows = Rows(file.clock.stamps_T, values_TD, attacks_T)
     kept = rows if known_T.all() else rows.take(known_T)
     line = file.source.first_line if known_T.all() else None

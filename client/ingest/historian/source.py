@@ -16,16 +16,20 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from client.ingest.files import first_line
+from client.ingest import sheet
+from client.ingest.files import check_path, first_line
 from client.ingest.historian.probe import check_decodes
 from client.ingest.historian.settings import HistorianSettings
-from client.ingest.peek import Head, peek
+from client.ingest.lines import LONGEST
+from client.ingest.peek import BYTES, Head, peek
 from shared.errors import DataUnreadable
 from shared.series import Repair
 
 SEPARATORS = (";", "\t", "|", ",")
 """The comma last: it may stand inside the numbers of a file that is separated by something else."""
 SAMPLE = 40
+WIDEST = 4 * 2**20
+"""Bytes that are looked at where the first lines are long, as those of thousands of tags."""
 _ANSI = "cp1252"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _COMMA, _POINT = re.compile(r"\s*[-+]?\d+,\d+\s*"), re.compile(r"\s*[-+]?\d+\.\d+\s*")
@@ -96,7 +100,10 @@ def open_source(path: Path, settings: HistorianSettings, beginning: bool = False
         DataUnreadable: it is no table, or its lines differ in the number of fields.
         OSError: it cannot be read.
     """
+    check_path(path)
     head = peek(path)
+    if head.form == "text" and len(head.lines) < SAMPLE and head.size > BYTES:
+        head = peek(path, WIDEST)
     with _in_words(path):
         if head.form == "parquet":
             return _parquet(path, beginning)
@@ -118,7 +125,8 @@ def _text(head: Head, settings: HistorianSettings, beginning: bool) -> Source:
         )
     layout = _layout(path, head.lines, settings)
     if beginning:
-        content = "\n".join(head.lines)
+        rows = [line for line in head.lines[layout.header_at + 1 :] if line.strip()]
+        content = "\n".join([*head.lines[: layout.header_at + 1], *rows])
     elif content is None and not _check(path, layout):
         encoding = _ANSI
         content = _decode(path, encoding)
@@ -129,9 +137,9 @@ def _text(head: Head, settings: HistorianSettings, beginning: bool) -> Source:
         separator=layout.separator,
         has_header=False,
         skip_lines=layout.header_at + 1,
-        infer_schema=False,
-        new_columns=[f"column_{at}" for at in range(len(layout.header))],
+        schema={f"column_{at}": pl.String() for at in range(len(layout.header))},
         truncate_ragged_lines=beginning,
+        missing_columns="insert",  # polars counts the columns in the first line, which may be blank
     )
     notes = (
         Repair(path.name, "is no UTF-8 text: read as Windows-1252", int(encoding == _ANSI)),
@@ -193,7 +201,9 @@ def _check(path: Path, layout: _Layout) -> bool:
     """
     separator, fields = layout.separator.encode(), len(layout.header)
     with path.open("rb") as file:
-        for at, line in enumerate(file):
+        for at, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b"")):
+            if len(line) > LONGEST:
+                raise DataUnreadable(f"{path}, line {at + 1}: more than {LONGEST} bytes long.")
             try:
                 if b'"' in line or not line.isascii():
                     _check_line(path, at, _fields(line.decode("utf-8").rstrip("\r\n"), layout.separator), layout)
@@ -223,6 +233,7 @@ def _parquet(path: Path, beginning: bool) -> Source:
 
 
 def _sheet(path: Path, beginning: bool) -> Source:
+    sheet.check_extent(path)
     options = {"dtypes": "string"} | ({"n_rows": SAMPLE} if beginning else {})
     try:
         cells = pl.read_excel(path, has_header=False, read_options=options, raise_if_empty=False)
@@ -232,10 +243,11 @@ def _sheet(path: Path, beginning: bool) -> Source:
         raise DataUnreadable(f"{path} is no readable workbook: {first_line(error)}.") from error
     filled = [sum(cell is not None for cell in row) for row in cells.head(SAMPLE).iter_rows()]
     if not filled or max(filled) < 2:
-        raise DataUnreadable(f"{path}: the first sheet holds no table.")
+        cure = "Put the recording into the first sheet, or save its sheet as CSV."
+        raise DataUnreadable(f"{path}: the first sheet holds no table.", cure)
     header_at = next(at for at, found in enumerate(filled) if found >= 0.8 * max(filled))
     header = [str(cell or "") for cell in cells.row(header_at)]
-    return _named(path, cells.slice(header_at + 1).lazy(), header, ".", header_at + 2, ())
+    return _named(path, cells.slice(header_at + 1).lazy(), header, ".", header_at + 2, sheet.others(path, 0))
 
 
 def _named(

@@ -82,7 +82,12 @@ def _text(name: str) -> pl.Expr:
 
 
 def _number(source: Source, name: str, dtype: pl.DataType, settings: HistorianSettings) -> pl.Expr:
-    """A cell as a number, null where it is none."""
+    """A cell as a number, null where it is none, or too large for float32."""
+    number = _any_number(source, name, dtype, settings)
+    return pl.when(~number.is_infinite()).then(number)
+
+
+def _any_number(source: Source, name: str, dtype: pl.DataType, settings: HistorianSettings) -> pl.Expr:
     if dtype.is_numeric() or dtype == pl.Boolean:
         return pl.col(name).cast(pl.Float64, strict=False).cast(pl.Float32)
     text = plain = _text(name)

@@ -22,6 +22,7 @@ SLOW_S = 600  # what moves water takes as long as this at least, if there is tim
 Target = tuple[str, float]
 LEVELS = {"1_LT_001_PV": 25.0, "2_LT_002_PV": 14.0}  # tag: half of its usual travel, in %
 ANALYSERS = ("1_AIT_001_PV", "1_AIT_004_PV", "1_AIT_005_PV", "2A_AIT_004_PV", "2B_AIT_004_PV", "3_AIT_005_PV")
+CONSUMER_LEAK = 0.15  # a consumer tank is small and slow to fill: emptied, it would show for hours after the label
 MEASURED = ("2_PIT_001_PV", "2_PIT_002_PV", "2_DPIT_001_PV", "2_FIT_002_PV", "3_FIT_001_PV")
 
 
@@ -104,7 +105,8 @@ def _override(plant: Network, rng: Generator) -> Target:
 def _leak(plant: Network, rng: Generator) -> Target:
     del plant
     names = ("1_LT_001_PV", "2_LT_002_PV", "2_FIT_001_PV", "2_FIT_002_PV", _loop(rng))
-    return str(rng.choice(names)), rng.uniform(0.4, 2.0)
+    name = str(rng.choice(names))
+    return name, rng.uniform(0.4, 2.0) * (CONSUMER_LEAK if name.startswith("2_FIC") else 1.0)
 
 
 def _stealthy(plant: Network, rng: Generator) -> Target:

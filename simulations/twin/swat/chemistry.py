@@ -101,10 +101,11 @@ def _later(series_T: NDArray[_S], seconds: int) -> NDArray[_S]:
 
 
 def _hardness(bench: Bench) -> None:
-    """AIT401 hardly moves, but for a rinse a day."""
+    """AIT401 hardly moves, but for a rinse a day; there is no hardness below 0."""
     meter = bench.meters["AIT401"]
     start = int(bench.rngs["AIT401"].integers(DAY_S))
     since_T = (np.arange(bench.seconds) - start) % DAY_S
     up_T = np.clip((since_T - RINSE_S) / RAMP_S, 0, 1)
     down_T = np.clip(1 - since_T / RAMP_S, 0, 1)
-    bench.meter("AIT401", meter.median * np.maximum(up_T, down_T))
+    shown_T = bench.tampered("AIT401", meter.median * np.maximum(up_T, down_T), bench.noise("AIT401"))
+    bench.put("AIT401", np.maximum(shown_T, 0))

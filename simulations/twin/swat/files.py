@@ -68,6 +68,13 @@ def _write_xlsx(path: Path, recording: Recording) -> None:
     if rows > SHEET_ROWS:
         cause = f"a run of {rows} rows does not fit into a sheet, which holds {SHEET_ROWS}."
         raise InvalidConfig(cause, "Make at most 12 days, or write CSV.")
+    try:
+        _write_book(path, recording)
+    except xlsxwriter.exceptions.FileCreateError as error:  # What it makes of any OSError when it closes the file.
+        raise OSError(str(error)) from error
+
+
+def _write_book(path: Path, recording: Recording) -> None:
     with xlsxwriter.Workbook(path, {"constant_memory": True, "tmpdir": str(path.parent)}) as book:
         sheet = book.add_worksheet()
         for at, row in enumerate(header()):
