@@ -117,3 +117,23 @@ def test_short_years_written_first_are_not_taken_for_days(tmp_path: Path) -> Non
     site = one(write(tmp_path / "a.csv", stamps(72, 3_600, "%y/%m/%d %H:%M", datetime(2024, 3, 4))))
     assert "2024-03-04 00:00:00 to 2024-03-06 23:00:00" in site.source
     assert any("times read as %y/%m/%d %H:%M" in note for note in notes(site))
+
+
+def test_a_tag_above_its_unit_is_one_name_and_line_numbers_stay(tmp_path: Path) -> None:
+    head = 'Zeit;"FIT101\n[m3/h]";"LIT101\n[mm]"\n'
+    rows = "".join(f"2025-01-01 00:{minute:02d}:00;{minute},5;{2 * minute}\n" for minute in range(60))
+    (tmp_path / "good.csv").write_text(head + rows, encoding="utf-8")
+    site = one(tmp_path / "good.csv")
+    assert site.schema.tags == ("FIT101 [m3/h]", "LIT101 [mm]")
+    assert site.train_TD[:2].tolist() == [[0.5, 0.0], [1.5, 2.0]]
+    assert notes(site) == ["good.csv: line breaks inside names: read as blanks (2)"]
+    (tmp_path / "bad.csv").write_text(head + rows + "2025-01-01 01:00:00;1\n", encoding="utf-8")
+    with pytest.raises(DataUnreadable, match="line 64: 2 fields where the header has 3"):
+        one(tmp_path / "bad.csv")
+
+
+def test_a_stray_quotation_mark_swallows_no_lines(tmp_path: Path) -> None:
+    rows = "".join(f"2025-01-01 00:{minute:02d}:00,{minute}\n" for minute in range(60))
+    (tmp_path / "inch.csv").write_text('time,pipe 5"\n' + rows, encoding="utf-8")
+    site = one(tmp_path / "inch.csv")
+    assert len(site.train_TD) == 60

@@ -32,6 +32,8 @@ WIDEST = 4 * 2**20
 """Bytes that are looked at where the first lines are long, as those of thousands of tags."""
 _ANSI = "cp1252"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_OPENED, _MOST_BREAKS = re.compile(r"""(^|[;,|\t])"[^"]*$"""), 3
+"""A cell that is opened and not closed in its line, and how many lines on it may be closed."""
 _COMMA, _POINT = re.compile(r"\s*[-+]?\d+,\d+\s*"), re.compile(r"\s*[-+]?\d+\.\d+\s*")
 
 
@@ -123,6 +125,12 @@ def _text(head: Head, settings: HistorianSettings, beginning: bool) -> Source:
         raise DataUnreadable(
             f"{path} {what}.", "Export it as CSV, Parquet or XLSX with a header and a column of times."
         )
+    whole = _whole_cells(head.lines)
+    broken = sum(bool(was) and not now for was, now in zip(head.lines, whole, strict=True))
+    if broken:
+        content = _decode(path, "utf-8") if content is None else content
+        content = "\n".join([*whole, *content.split("\n")[len(whole) :]])
+        head = Head(path, "text", whole, head.size)
     layout = _layout(path, head.lines, settings)
     if beginning:
         rows = [line for line in head.lines[layout.header_at + 1 :] if line.strip()]
@@ -143,10 +151,28 @@ def _text(head: Head, settings: HistorianSettings, beginning: bool) -> Source:
     )
     notes = (
         Repair(path.name, "is no UTF-8 text: read as Windows-1252", int(encoding == _ANSI)),
-        Repair(path.name, "lines before the header: skipped", layout.header_at),
+        Repair(path.name, "line breaks inside names: read as blanks", broken),
+        Repair(path.name, "lines before the header: skipped", layout.header_at - broken),
         Repair(path.name, "the last line has no end, so its last cell may be cut: kept", int(_open_ended(path))),
     )
     return _named(path, frame, layout.header, layout.decimal, layout.header_at + 2, tuple(n for n in notes if n.count))
+
+
+def _whole_cells(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The first lines with every cell that a line break cuts (a tag above its unit) laid on its last line.
+
+    The lines that it began on are left empty, so that line numbers stay.
+    """
+    whole, begun = list(lines), -1
+    for at, line in enumerate(lines):
+        if begun < 0 and _OPENED.search(line):
+            begun = at
+        elif 0 <= begun < at - _MOST_BREAKS:
+            begun = -1  # a stray quotation mark
+        elif begun >= 0 and line.count('"') % 2:
+            whole[begun : at + 1] = [*[""] * (at - begun), " ".join(lines[begun : at + 1])]
+            begun = at if _OPENED.search(line) else -1
+    return tuple(whole)
 
 
 def _encoding(head: Head) -> str | None:
