@@ -174,7 +174,7 @@ class NoCompatiblePlants(RoundError):
     """Too few plants are left after their schemas were compared."""
 
     code = "CP-301"
-    cure = "`crossplant rounds show 1 --store OUT` lists each plant's reason."
+    cure = "`crossplant rounds show 1 --store DIR`, DIR as given to --out, lists each plant's reason."
 
 
 class RunFailed(RoundError):
@@ -182,8 +182,8 @@ class RunFailed(RoundError):
 
     code = "CP-302"
     cure = (
-        "`crossplant rounds show N --store OUT` gives the reasons of round N; mend the plants, then "
-        "`crossplant simulate --resume OUT`."
+        "`crossplant rounds show N --store DIR`, DIR as given to --out, gives the reasons of round N; mend the plants, "
+        "then `crossplant simulate --resume DIR`."
     )
 
 

@@ -131,8 +131,8 @@ def simulate(
     if as_json and not plan:
         raise typer.BadParameter("--json goes with --plan; a run leaves its figures in results.json")
     if plan:
-        if out is not None or resume is not None or store is not None:
-            raise typer.BadParameter("--plan writes nothing: leave out --out, --resume and --store")
+        if resume is not None or store is not None:  # --out does no harm: the doctor's next command has one
+            raise typer.BadParameter("--plan writes nothing: leave out --resume and --store")
         _plan(preset, {**given, **engine_flags}, rounds, setting or [], as_json)
         return
     if resume is None and out is None:

@@ -63,14 +63,19 @@ def is_cut(path: Path) -> bool:
 
 def others(path: Path, number: int) -> tuple[Repair, ...]:
     """A note on the sheets of a workbook beside the one that is read; none when they cannot be told."""
+    others = [name[:40] for at, name in enumerate(names(path)) if at != number]
+    shown = ", ".join(map(repr, others[:3])) + (" ..." if len(others) > 3 else "")
+    return (Repair(path.name, f"other sheets of the workbook, {shown}: not read", len(others)),) if others else ()
+
+
+def names(path: Path) -> tuple[str, ...]:
+    """Names of the sheets, in the order of the book; none when they cannot be told."""
     try:
         with zipfile.ZipFile(path) as book:
             listed = re.findall(r"<sheet\b[^>]*>", _start(book, "xl/workbook.xml", _HEAD))
     except _BROKEN:
         return ()
-    names = [html.unescape(_attribute(sheet, "name"))[:40] for at, sheet in enumerate(listed) if at != number]
-    shown = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
-    return (Repair(path.name, f"other sheets of the workbook, {shown}: not read", len(names)),) if names else ()
+    return tuple(html.unescape(_attribute(sheet, "name")) for sheet in listed)
 
 
 def check_extent(path: Path) -> None:

@@ -131,3 +131,18 @@ def test_a_table_of_times_is_refused_in_the_words_of_the_loader(
 def test_a_file_that_the_system_makes_up_is_not_read() -> None:
     """Reading /proc/kmsg, a regular file of no size, waits for ever: `data check /` would never end."""
     assert peek(Path("/proc/self/status")).form == "empty"
+
+
+def test_plants_of_which_no_two_have_the_same_tags_cannot_be_trained(tmp_path: Path) -> None:
+    for name, tags in (("north", "a,b"), ("south", "a,c")):
+        (tmp_path / name).mkdir()
+        rows = "".join(
+            f"2025-01-{day + 1:02d} {hour:02d}:00:00,{hour},{day}\n" for day in range(20) for hour in range(24)
+        )
+        (tmp_path / name / "export.csv").write_text(f"time,{tags}\n{rows}", encoding="utf-8")
+    report = examine(tmp_path)
+    assert not report.usable
+    (section,) = report.sections
+    assert section.next is None
+    (finding,) = [finding for finding in section.findings if finding.kind == "schema"]
+    assert (finding.severity, "north and south differ by b, c" in finding.what) == ("error", True)

@@ -137,3 +137,37 @@ def test_a_stray_quotation_mark_swallows_no_lines(tmp_path: Path) -> None:
     (tmp_path / "inch.csv").write_text('time,pipe 5"\n' + rows, encoding="utf-8")
     site = one(tmp_path / "inch.csv")
     assert len(site.train_TD) == 60
+
+
+def test_a_cover_sheet_is_not_taken_for_the_recording(tmp_path: Path) -> None:
+    book = xlsxwriter.Workbook(str(tmp_path / "a.xlsx"))
+    cover, trend = book.add_worksheet("Cover"), book.add_worksheet("Trend")
+    cover.write_row(0, 0, ("Created by", "M. Muster"))
+    trend.write_row(0, 0, ("time", "TI-101"))
+    for minute in range(60):
+        trend.write_row(minute + 1, 0, (f"2025-01-01 00:{minute:02d}:00", minute))
+    book.close()
+    site = one(tmp_path / "a.xlsx")
+    assert (site.schema.tags, len(site.train_TD)) == (("TI-101",), 60)
+    assert any("'Cover': not read" in note for note in notes(site))
+    (tmp_path / "historian.toml").write_text('sheet = "Cover"\n', encoding="utf-8")
+    with pytest.raises(DataUnreadable):
+        one(tmp_path / "a.xlsx")
+    (tmp_path / "historian.toml").write_text('sheet = "Trends"\n', encoding="utf-8")
+    with pytest.raises(DataUnreadable, match="no sheet 'Trends'; it has 'Cover', 'Trend'"):
+        one(tmp_path / "a.xlsx")
+
+
+def test_lines_above_the_header_may_be_filled_up_with_separators(tmp_path: Path) -> None:
+    rows = "".join(f"2025-01-01 00:{minute:02d}:00;{minute};1\n" for minute in range(60))
+    (tmp_path / "a.csv").write_text("Plant: Boiler 3;;\nExported: today;;\n\ntime;a;b\n" + rows, encoding="utf-8")
+    assert one(tmp_path / "a.csv").schema.tags == ("a", "b")
+
+
+def test_a_column_that_looks_like_a_label_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"2025-01-01 00:{minute:02d}:00,{minute},{minute % 2}\n" for minute in range(60))
+    (tmp_path / "a.csv").write_text("time,level,Alarm\n" + rows, encoding="utf-8")
+    site = one(tmp_path / "a.csv")
+    assert site.schema.tags == ("level", "Alarm")
+    assert any(note.startswith("Alarm: looks like a label") for note in notes(site))
+    assert not any(note.startswith("level:") for note in notes(site))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -182,11 +183,24 @@ def twin_sites(sites: Sequence[Examined]) -> Iterator[Finding]:
 
 def schemas(dataset: str, sites: Sequence[Examined]) -> Iterator[Finding]:
     """Whether sites could train one model: the same tags and sampling."""
-    kinds = {(one.tags, one.entry.period_s) for one in sites}
+    kinds = Counter((one.tags, one.entry.period_s) for one in sites)
     if len(kinds) > 1:
-        what = f"{len(sites)} sites have {len(kinds)} different sets of tags or sampling periods"
+        alike = max(kinds.values())
+        what = f"{len(sites)} sites have {len(kinds)} different sets of tags or sampling periods{_difference(sites)}"
         action = "each is loaded; sites that differ do not train one model"
-        yield Finding(severity="warning", kind="schema", where=dataset, what=what, count=len(kinds), action=action)
+        if alike < 2:
+            action += ". Give all the same tags (`leave_out` in historian.toml), or check one plant alone"
+        severity: Severity = "warning" if alike > 1 else "error"
+        yield Finding(severity=severity, kind="schema", where=dataset, what=what, count=len(kinds), action=action)
+
+
+def _difference(sites: Sequence[Examined]) -> str:
+    """What tells the first site that differs from the first one."""
+    first = sites[0]
+    for one in sites:
+        if odd := sorted(set(one.tags) ^ set(first.tags)):
+            return f"; {first.entry.name} and {one.entry.name} differ by {_named(odd)}"
+    return ""
 
 
 def mended(repairs: Iterable[Repair]) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ class HistorianSettings(BaseModel):
     Attributes:
         name: the plant's name; else that of its folder or file.
         separator, decimal: of text files.
+        sheet: of workbooks; else the one with most rows at its beginning.
         time: the column of times; two columns (date and time of day) are given as a list.
         time_format: as for `strptime` (chrono's letters), such as `%d/%m/%Y %H:%M:%S`.
         timezone: IANA name of the zone of times without an offset; they are read as UTC without it.
@@ -43,6 +44,7 @@ class HistorianSettings(BaseModel):
     name: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")] | None = None
     separator: Literal[",", ";", "\t", "|"] | None = None
     decimal: Literal[".", ","] | None = None
+    sheet: Name | None = None
     time: Annotated[tuple[Name, ...], Field(max_length=2)] = ()
     time_format: Name | None = None
     timezone: str | None = None

@@ -110,7 +110,7 @@ def open_source(path: Path, settings: HistorianSettings, beginning: bool = False
         if head.form == "parquet":
             return _parquet(path, beginning)
         if head.form == "xlsx":
-            return _sheet(path, beginning)
+            return _sheet(path, settings, beginning)
         return _text(head, settings, beginning)
 
 
@@ -207,7 +207,10 @@ def _layout(path: Path, lines: Sequence[str], settings: HistorianSettings) -> _L
     if len(filled) < 2 or share < 0.5:
         cause = f"{path} is no table: its first lines do not fall into the same number of fields."
         raise DataUnreadable(cause, "Export it as CSV, Parquet or XLSX with a header and a column of times.")
-    header_at = next(at for at, line in filled if len(_fields(line, separator)) == width)
+    table = {at: sum(map(bool, map(str.strip, _fields(line, separator)))) for at, line in filled}
+    least = 0.6 * max(table.values())  # lines above the header may be filled up with separators
+    wide = [at for at, line in filled if len(_fields(line, separator)) == width]
+    header_at = next((at for at in wide if table[at] >= least), wide[0])
     cells = [cell for at, line in filled if at > header_at for cell in _fields(line, separator)]
     commas, points = (sum(bool(form.fullmatch(cell)) for cell in cells) for form in (_COMMA, _POINT))
     decimal = settings.decimal or ("," if separator != "," and commas > points else ".")
@@ -258,22 +261,36 @@ def _parquet(path: Path, beginning: bool) -> Source:
     return _named(path, frame.head(SAMPLE) if beginning else frame, names, ".", 1, ())
 
 
-def _sheet(path: Path, beginning: bool) -> Source:
+def _sheet(path: Path, settings: HistorianSettings, beginning: bool) -> Source:
     sheet.check_extent(path)
+    number = _number_of_sheet(path, settings.sheet)
     options = {"dtypes": "string"} | ({"n_rows": SAMPLE} if beginning else {})
     try:
-        cells = pl.read_excel(path, has_header=False, read_options=options, raise_if_empty=False)
+        cells = pl.read_excel(path, sheet_id=number + 1, has_header=False, read_options=options, raise_if_empty=False)
     except BaseException as error:  # the reader promises no closed list of what a damaged workbook can raise
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise DataUnreadable(f"{path} is no readable workbook: {first_line(error)}.") from error
     filled = [sum(cell is not None for cell in row) for row in cells.head(SAMPLE).iter_rows()]
     if not filled or max(filled) < 2:
-        cure = "Put the recording into the first sheet, or save its sheet as CSV."
-        raise DataUnreadable(f"{path}: the first sheet holds no table.", cure)
+        cure = "Name its sheet in historian.toml (`sheet`), or save it as CSV."
+        raise DataUnreadable(f"{path}: sheet {number + 1} holds no table.", cure)
     header_at = next(at for at, found in enumerate(filled) if found >= 0.8 * max(filled))
     header = [str(cell or "") for cell in cells.row(header_at)]
-    return _named(path, cells.slice(header_at + 1).lazy(), header, ".", header_at + 2, sheet.others(path, 0))
+    return _named(path, cells.slice(header_at + 1).lazy(), header, ".", header_at + 2, sheet.others(path, number))
+
+
+def _number_of_sheet(path: Path, wanted: str | None) -> int:
+    """The sheet asked for; else that with most rows at its beginning, so that no cover is taken for the recording."""
+    if wanted is None:
+        rows = [sum(sum(map(bool, cells)) > 1 for _, cells in rows) for rows in sheet.head(path, SAMPLE)]
+        return rows.index(max(rows)) if rows else 0
+    names = sheet.names(path)
+    if wanted not in names:
+        raise DataUnreadable(
+            f"{path} has no sheet {wanted!r}; it has {', '.join(map(repr, names[:9]))}.", "Mend `sheet`."
+        )
+    return names.index(wanted)
 
 
 def _named(

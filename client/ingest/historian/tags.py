@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ QUALITY = frozenset(word.strip() for word in _QUALITY.split("|"))
 """What historians and spreadsheets write where there is no reading, in small letters."""
 MOSTLY = 0.5
 SHOWN, KEPT = 3, 50
+_LABEL = re.compile(r"(?i)(is[_ ])?(alarm|label|attack|anomal\w*|outlier|fault|st(ö|oe)rung)s?([_ ]?flag)?")
+"""Names that columns of labels have."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,9 @@ def choose(columns: Mapping[str, Column], settings: HistorianSettings) -> tuple[
             notes.append(Repair(name, f"holds {held}: left out", column.rows))
         else:
             chosen.append(name)
+            if _LABEL.fullmatch(name):
+                what = "looks like a label: taken for a tag; say `label` or `leave_out` in historian.toml"
+                notes.append(Repair(name, what, column.rows))
             if missing:
                 notes.append(Repair(name, f"no reading but {_few(column.texts)}: missing", missing))
     return tuple(chosen), tuple(notes)
