@@ -78,7 +78,6 @@ def test_a_wrong_value_is_one_clear_line_and_writes_nothing(
         ["--colour"],
         ["--resume", "x", "--seed", "1"],
         ["--resume", "x", "--modes", "2"],
-        ["--plan", "--out", "x"],
         ["--plan", "--resume", "x"],
         ["--plan", "--store", "sqlite:///x"],
         ["--json", "--out", "x"],
