@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS ?= dev
 DEMO_OUT ?= runs/demo
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test soak check bench clean
 
 install: $(STAMP)
 
@@ -23,6 +23,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest tests
+
+soak: install
+	$(BIN)/python -m pytest tests -m network
 
 check: install
 	$(BIN)/ruff check .

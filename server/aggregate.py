@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from shared.model import Weights
 from shared.wire.gate import Accepted
 
 Weighting = Literal["examples", "bucket", "uniform"]
+POPULATED = 1.0  # segments of a plant in a cluster from which on it counts as one that populates it
 
 
 def site_weights(examples: Mapping[str, int], weighting: Weighting, cap: float) -> dict[str, float]:
@@ -56,12 +57,30 @@ class Aggregate:
         statistic: sum over plants; None when the round carried none.
         metrics: weighted means.
         count: accepted replies.
+        plants_K: how many plants populate each cluster; empty when the round carried no statistic.
+        norms: norms of the updates, before they are clipped; empty under the mean.
+        bound: what they were clipped to; infinite when they were not.
+        notes: what a person should know about how they were put together.
     """
 
     weights: Weights | None
     statistic: Statistic | None
     metrics: Mapping[str, float]
     count: int
+    plants_K: tuple[int, ...] = ()
+    norms: tuple[float, ...] = ()
+    bound: float = math.inf
+    notes: tuple[str, ...] = ()
+
+
+class Fold(Protocol):
+    """Puts accepted replies together, one at a time, in the order given."""
+
+    def add(self, accepted: Accepted, weight: float) -> None:
+        """Fold one reply in; it may be forgotten afterwards."""
+
+    def result(self) -> Aggregate:
+        """What they amount to."""
 
 
 @dataclass
@@ -72,6 +91,7 @@ class RunningMean:
     _count: int = 0
     _weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _statistic: Statistic | None = None
+    _plants_K: NDArray[np.int64] | None = None
     _metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, accepted: Accepted, weight: float) -> None:
@@ -85,6 +105,8 @@ class RunningMean:
                 self._weights[name] = weight * value.astype(np.float64)
         if accepted.statistic is not None:
             self._statistic = accepted.statistic + self._statistic if self._statistic else accepted.statistic
+            here_K = (accepted.statistic.counts_K >= POPULATED).astype(np.int64)
+            self._plants_K = here_K if self._plants_K is None else self._plants_K + here_K
         for name, number in accepted.metrics.items():
             done, share = self._metrics.get(name, (0.0, 0.0))
             self._metrics[name] = (done + weight * number, share + weight)
@@ -93,7 +115,8 @@ class RunningMean:
         """The mean so far."""
         weights = {name: (total / self._total).astype(np.float32) for name, total in self._weights.items()}
         metrics = {name: done / share for name, (done, share) in self._metrics.items() if share > 0}
-        return Aggregate(weights or None, self._statistic, metrics, self._count)
+        plants_K = () if self._plants_K is None else tuple(self._plants_K.tolist())
+        return Aggregate(weights or None, self._statistic, metrics, self._count, plants_K)
 
 
 def average(updates: Sequence[tuple[Accepted, float]]) -> Aggregate:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from server import phases
-from server.aggregate import Aggregate, RunningMean
+from server.aggregate import Aggregate, Fold, RunningMean
 from server.phases import Action, Step
+from server.robust import fold_for
 from server.rounds import Failed, Member, Outcome, PlantReport, RoundRecord, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
 from shared.config import RunConfig
@@ -147,7 +148,8 @@ class Coordinator:
         judge = _Judge(self, request, step, state)
         needed = quorum(len(state.members), self.config.rounds.quorum)
         reports: dict[str, PlantReport] = {}
-        fold = _OrderedFold([m.plant for m in asked], {m.plant: m.weight for m in asked})
+        into = fold_for(state, self.config.rounds)
+        fold = _OrderedFold([m.plant for m in asked], {m.plant: m.weight for m in asked}, into)
         for arrival in self._arrivals({nodes[m.plant] for m in asked}, lambda: fold.accepted >= needed):
             plant = self._plant_of[arrival.node]
             if plant in reports:
@@ -318,6 +320,7 @@ class _Judge:
             radius=request.radius,
             max_update_norm=coordinator.config.rounds.max_update_norm,
             max_examples=coordinator.config.rounds.max_examples,
+            wire=coordinator.config.rounds.wire,
         )
 
     def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
@@ -327,18 +330,18 @@ class _Judge:
 
 
 class _OrderedFold:
-    """Folds replies into the mean in the order of the roster: sums do not depend on arrival.
+    """Folds replies together in the order of the roster: sums do not depend on arrival.
 
     What overtakes a slow plant waits in memory: little when replies come roughly in order, at worst (the first of the
     roster answers last) every other reply of the round.
     """
 
-    def __init__(self, order: Sequence[str], weights: Mapping[str, float]) -> None:
+    def __init__(self, order: Sequence[str], weights: Mapping[str, float], into: Fold) -> None:
         self._order = list(order)
         self._weights = weights
         self._waiting: dict[str, Accepted | Rejected] = {}
         self._next = 0
-        self._mean = RunningMean()
+        self._into = into
         self.accepted = 0
 
     def take(self, plant: str, verdict: Accepted | Rejected) -> None:
@@ -351,13 +354,13 @@ class _OrderedFold:
     def _fold(self, plant: str) -> None:
         verdict = self._waiting.pop(plant)
         if isinstance(verdict, Accepted):
-            self._mean.add(verdict, self._weights[plant])
+            self._into.add(verdict, self._weights[plant])
 
     def finish(self) -> Aggregate:
         for plant in self._order[self._next :]:
             if plant in self._waiting:
                 self._fold(plant)
-        return self._mean.result()
+        return self._into.result()
 
 
 def _report(plant: str, verdict: Accepted | Rejected, arrival: Arrival, bytes_down: int, seconds: float) -> PlantReport:

@@ -140,9 +140,18 @@ def request(step: Step, state: RunState, config: RunConfig) -> Request:
         step=step.training,
         one_step=config.rounds.server_optimizer == "adam",
         with_statistic=wants_statistic(step, config),
+        wire=config.rounds.wire,
     )
     radius = clip_radius(step, model.clusters, config)
     return Request(kind, state.run, number, config.recipe, model.digest, model, radius, order)
+
+
+def votes(step: Step, config: RunConfig) -> bool:
+    """Whether the replies to a step also judge the model that it sends: every few joint rounds, and at the end."""
+    every = config.rounds.vote_every
+    if step.action is Action.CALIBRATE:
+        return every > 0
+    return every > 0 and step.phase is Phase.JOINT and step.action is Action.TRAIN and step.index % every == 0
 
 
 def wants_statistic(step: Step, config: RunConfig) -> bool:

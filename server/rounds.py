@@ -61,6 +61,23 @@ class OptimizerState:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """The best model that the plants accepted so far; they vote on later ones against it.
+
+    Attributes:
+        round: after which it was the global model.
+        model: the model, with its clusters.
+        optimizer: the server optimiser's state that belongs to it.
+        losses: loss on held-out normal data by plant, when last measured under an anchor.
+    """
+
+    round: int
+    model: GlobalModel
+    optimizer: OptimizerState
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class RunState:
     """Everything the next round depends on.
 
@@ -75,6 +92,8 @@ class RunState:
         members: compatible plants by name, sorted.
         schema: the federation's sensor schema.
         manifest: the detector's tensors.
+        norms: medians of the update norms of the last training rounds, which the next one is clipped by.
+        anchor: what plants vote against; None before the first vote.
     """
 
     run: str
@@ -87,6 +106,8 @@ class RunState:
     members: tuple[Member, ...] = ()
     schema: SensorSchema | None = None
     manifest: tuple[TensorSpec, ...] = ()
+    norms: tuple[float, ...] = ()
+    anchor: Anchor | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +138,20 @@ class PlantReport:
 
 @dataclass(frozen=True)
 class ClusterReport:
-    """What a refresh did to the clusters; one entry a cluster, displacement in radii of the latent cloud."""
+    """What a refresh did to the clusters; one entry a cluster, displacement in radii of the latent cloud.
+
+    Attributes:
+        mass, displacement, active: of each cluster.
+        effective: number of clusters that the data really uses.
+        plants: how many plants populate each; empty where it was not counted. A low score in a cluster that one plant
+            alone populates is nothing that others should trust.
+    """
 
     mass: tuple[float, ...]
     displacement: tuple[float, ...]
     active: tuple[bool, ...]
     effective: float
+    plants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +164,7 @@ class RoundRecord:
         phase: which phase.
         label: which step of the phase, such as `seed 2/4` or `refresh`.
         status: how it ended.
-        reason: why it was skipped or failed; None when committed.
+        reason: why it was skipped or failed; what there is to know about one that committed, None if nothing.
         started: ISO 8601, UTC.
         seconds: whole duration.
         plants: one report a plant that was asked, sorted by name.
@@ -187,7 +216,10 @@ class Committed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Too few replies counted, or no plant could take what came of them: the model stays, the step is tried again."""
+    """Too few replies counted, or no plant could take what came of them: the model stays, the step is tried again.
+
+    When the plants vote a model down, the one that they had accepted before takes its place.
+    """
 
     state: RunState
     record: RoundRecord

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server import centroids, phases
+from server import centroids, phases, vote
 from server.aggregate import Aggregate, adam_step, site_weights
 from server.phases import Action, Step
+from server.robust import clip_factor, remember
 from server.rounds import (
+    Anchor,
     ClusterReport,
     Committed,
     Failed,
@@ -67,13 +69,60 @@ def settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted)
     if conducted.aggregate.count < needed:
         reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
         return _skip(state, step, config, conducted, reason)
+    anchor, refused = _vote(state, step, config, conducted.reports)
+    if refused and anchor is not None:
+        before = replace(state, model=anchor.model, optimizer=anchor.optimizer)
+        return _skip(before, step, config, conducted, f"{refused}; back to the model of round {anchor.round}")
     model, optimizer = _advance(state, step, config, conducted.aggregate)
     illegal = _illegal(model)
     if illegal:
         return _skip(state, step, config, conducted, f"model: {illegal} after {_what_moved(config)}")
-    report = _cluster_report(state.model, model, conducted.aggregate.statistic)
+    conducted = replace(conducted, reports=_with_clips(conducted))
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
-    return Committed(after, record(after, step, Status.COMMITTED, None, conducted, report))
+    after = replace(after, anchor=anchor, norms=remember(state.norms, conducted.aggregate.norms))
+    report = _cluster_report(state.model, model, conducted.aggregate)
+    return Committed(after, record(after, step, Status.COMMITTED, _notes(config, conducted, report), conducted, report))
+
+
+def _vote(
+    state: RunState, step: Step, config: RunConfig, reports: tuple[PlantReport, ...]
+) -> tuple[Anchor | None, str | None]:
+    """The anchor from here on, and why the plants refuse the model that was sent to them, None if they do not."""
+    anchor, sent = state.anchor, state.model
+    if sent is None or not phases.votes(step, config):
+        return anchor, None
+    now = {r.plant: r.metrics["holdout_loss"] for r in reports if r.accepted and "holdout_loss" in r.metrics}
+    if anchor is None:
+        return Anchor(state.finished, sent, state.optimizer, now), None
+    known = {**anchor.losses, **now}
+    if sent.digest == anchor.model.digest:
+        return replace(anchor, losses=known), None
+    votes = vote.ballot(anchor.losses, now)
+    if not votes.accepted:
+        return anchor, vote.in_words(votes)
+    return (Anchor(state.finished, sent, state.optimizer, known) if votes.better else anchor), None
+
+
+def _with_clips(conducted: Conducted) -> tuple[PlantReport, ...]:
+    """Reports that say of clipped updates by how much they were shortened."""
+    bound = conducted.aggregate.bound
+    return tuple(
+        replace(r, metrics={**r.metrics, "clipped": clip_factor(r.metrics["update_norm"], bound)})
+        if r.accepted and r.metrics.get("update_norm", 0.0) > bound
+        else r
+        for r in conducted.reports
+    )
+
+
+def _notes(config: RunConfig, conducted: Conducted, report: ClusterReport | None) -> str | None:
+    """What a person should know about a round that counts: rules that could not protect it, clusters of one plant."""
+    notes = list(conducted.aggregate.notes)
+    if report is not None and config.rounds.aggregation != "mean" and conducted.aggregate.count > 1:
+        alone = [str(k) for k, n in enumerate(report.plants) if n == 1 and report.active[k]]
+        if alone and len(report.plants) == config.recipe.clustering.clusters:
+            word = "clusters" if len(alone) > 1 else "cluster"
+            notes.append(f"{word} {', '.join(alone)} populated by one plant only: no low score there is worth trusting")
+    return "; ".join(notes) or None
 
 
 def _skip(state: RunState, step: Step, config: RunConfig, conducted: Conducted, reason: str) -> Skipped | Failed:
@@ -167,8 +216,9 @@ def _move_clusters(state: RunState, step: Step, config: RunConfig, total: Statis
 
 
 def _cluster_report(
-    before: GlobalModel | None, after: GlobalModel | None, total: Statistic | None
+    before: GlobalModel | None, after: GlobalModel | None, aggregate: Aggregate
 ) -> ClusterReport | None:
+    total = aggregate.statistic
     if after is None or after.clusters is None or total is None:
         return None
     old, new = before.clusters if before else None, after.clusters
@@ -178,6 +228,7 @@ def _cluster_report(
         displacement=tuple(moved.tolist()),
         active=tuple(bool(a) for a in new.active_K),
         effective=effective_count(new.frequency_K),
+        plants=aggregate.plants_K if len(aggregate.plants_K) == new.count else (),
     )
 
 

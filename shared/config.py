@@ -29,6 +29,7 @@ MOST_ROUNDS = 100_000
 Rounds = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 MOST_CANDIDATES = 4096
+Settings = dict[str, Any]
 
 
 def _printable(value: object) -> object:
@@ -140,6 +141,11 @@ class Recipe(_Group):
     threshold: ThresholdConfig = ThresholdConfig()
 
 
+def _weighting(given: dict[str, Any]) -> Literal["examples", "bucket", "uniform"]:
+    """What a plant says of its own size cannot be checked: it counts under plain averaging only, unless it is asked."""
+    return "examples" if given.get("aggregation") == "mean" else "uniform"
+
+
 class RoundConfig(_Group):
     """Rounds at the server."""
 
@@ -149,12 +155,30 @@ class RoundConfig(_Group):
     deadline_s: Seconds = 3600.0
     grace_s: Seconds | None = None  # after the quorum is reached; None: wait until the deadline
     max_skips: Positive = 3  # in a row, then the run fails
-    weighting: Literal["examples", "bucket", "uniform"] = "examples"
+    # mean: FedAvg. robust: clip to the running median of norms, then the coordinate-wise mean without the extremes (the
+    # median for 3 and 4 replies). The others stand alone, without the clip; krum picks one plant: docs/decisions/0007.
+    aggregation: Literal["mean", "robust", "median", "trimmed-mean", "krum"] = "mean"
+    weighting: Literal["examples", "bucket", "uniform"] = Field(default_factory=_weighting)
     weight_cap: Annotated[float, Field(ge=1)] = 10.0  # times the median plant
+    vote_every: Rounds = 0  # joint rounds between votes of the plants on the model; 0: none
+    wire: Literal["fp32", "bf16", "int8"] = "fp32"  # how updates travel; the last two with error feedback
     server_optimizer: Literal["avg", "adam"] = "avg"
     server_learning_rate: Rate = 1e-3
     max_update_norm: PositiveFloat = 200.0
     max_examples: Positive = 50_000_000
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.aggregation in ("median", "krum") and self.weighting != "uniform":
+            raise ValueError(
+                f"rounds.weighting must be uniform with rounds.aggregation {self.aggregation}, which counts every "
+                f"plant once, not {self.weighting}"
+            )
+        return self
+
+
+TRUSTED: Settings = {"rounds": {"aggregation": "robust", "weighting": "uniform", "vote_every": 5}}
+"""What a federation of plants that need not trust each other begins with, laid under its own settings."""
 
 
 class DataConfig(_Group):
@@ -216,9 +240,6 @@ def split_rounds(total: int, pretrain_share: float = 0.3) -> tuple[int, int]:
     """
     pretrain = max(1, round(total * pretrain_share))
     return pretrain, total - pretrain
-
-
-Settings = dict[str, Any]
 
 
 def build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:

@@ -28,7 +28,11 @@
     │   └── BadPayload         CP-501
     └── PlantError             CP-6xx  inside one plant
         ├── BundleInvalid      CP-601
-        └── TaskGivenUp        CP-602
+        ├── TaskGivenUp        CP-602
+        ├── NotAllowed         CP-603
+        ├── AgentUnreachable   CP-604
+        ├── AuditBroken        CP-605
+        └── AgentBusy          CP-606
 
 Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts
 are not.
@@ -259,3 +263,39 @@ class TaskGivenUp(PlantError):
 
     code = "CP-602"
     cure = "Start it again."
+
+
+class NotAllowed(PlantError):
+    """The plant's policy does not allow what was asked.
+
+    Args:
+        word: the category, one of `client.agent.policy.WORDS`: all that the server hears besides the code.
+    """
+
+    code = "CP-603"
+    cure = "The plant's policy.toml decides; nothing that a server sends changes it."
+
+    def __init__(self, cause: str, cure: str | None = None, word: str = "policy") -> None:
+        super().__init__(cause, cure)
+        self.word = word
+
+
+class AgentUnreachable(PlantError):
+    """The plant agent does not answer on its socket."""
+
+    code = "CP-604"
+    cure = "Start it with `crossplant client agent --config plant.toml`, or wait until it has read its data."
+
+
+class AuditBroken(PlantError):
+    """The audit log cannot be written, or its chain does not hold."""
+
+    code = "CP-605"
+    cure = "`crossplant client audit --config plant.toml --verify` names the line; nothing is answered unlogged."
+
+
+class AgentBusy(PlantError):
+    """The agent, its socket or its folder is in use."""
+
+    code = "CP-606"
+    cure = "Wait for what is under way, or end the other agent."

@@ -21,6 +21,11 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
     "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
+    "server": Entry("server.run.cli", "server_app", "Run the coordinator; start runs on it."),
+    "poc": Entry("simulations.poc_cli", "poc_app", "A whole federation on this machine, as real processes."),
+    "client": Entry("client.cli", "client_app", "Run a plant: agent, relay, policy, audit log."),
+    "provision": Entry("server.provision.cli", "provision_app", "Set up a federation; take plants in and out."),
+    "preflight": Entry("shared.preflight.cli", "preflight_app", "Check whether a plant or the operator can start."),
     "data": Entry("simulations.data_cli", "data_app", "Check, show and list data sets; make plants to try things on."),
     "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),
 }

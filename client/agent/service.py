@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from client.agent.residual import Residual, ResidualBook
+from client.agent.wire import refusal, refused_text
 from client.training.calibrate import calibrate
 from client.training.infer import encode_all, reconstruction_loss
 from client.training.loop import Trained, gradient_step, round_generator, train_epochs
@@ -30,6 +33,7 @@ from shared.errors import BadPayload, CrossplantError
 from shared.model import Clusters, GlobalModel
 from shared.scoring import student_t_assignments
 from shared.series import FloatArray, SiteData
+from shared.wire.compress import compress, expand, flatten
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, encode_array
 from shared.wire.gate import encode_manifest
 from shared.wire.inventory import Kind
@@ -58,6 +62,13 @@ class _Answer:
     texts: dict[str, str]
 
 
+class Stop(Protocol):
+    """What says that a task is to be given up; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+
+
 class PlantAgent:
     """Owns one plant's data and answers for it.
 
@@ -73,13 +84,14 @@ class PlantAgent:
         site: SiteData,
         home: Path | None = None,
         device: torch.device | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._site = site
-        self._stop = stop or threading.Event()
+        self._stop: Stop = stop or threading.Event()
         self._home = home
         self._device = device or torch.device("cpu")
         self._one_at_a_time = threading.Lock()
+        self._residuals = ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors")
         self._bench: _Bench | None = None
         self._latents: tuple[str, FloatArray] | None = None
 
@@ -90,12 +102,20 @@ class PlantAgent:
 
     def handle(self, packet: Packet) -> Packet:
         """Answer one request. What goes wrong becomes a refusal with a fixed code; details stay in the plant's log."""
+        try:
+            return self.answer(packet)
+        except CrossplantError as error:
+            log.warning("plant %s refuses: %s", self.name, error)
+            return refusal(packet, self.name, refused_text(error))
+
+    def answer(self, packet: Packet) -> Packet:
+        """Answer one request as `handle` does, without making a refusal of an error.
+
+        Raises:
+            CrossplantError: why it cannot be answered, in words that stay at the plant.
+        """
         with self._one_at_a_time:
-            try:
-                return self._handle(packet)
-            except CrossplantError as error:
-                log.warning("plant %s refuses: %s", self.name, error)
-                return self._reply(packet, {}, {}, {"refused": f"{error.code} {type(error).__name__}"})
+            return self._handle(packet)
 
     def _handle(self, packet: Packet) -> Packet:
         _, recipe = parse_head(packet)
@@ -153,10 +173,24 @@ class PlantAgent:
         clock.lap("cluster")
         trained = self._fit(request, bench, target)
         clock.lap("train")
-        arrays |= {f"{WEIGHT}{name}": encode_array(value) for name, value in bench.detector.weights().items()}
+        arrays |= self._update(request, model, bench)
         numbers |= {"examples": len(bench.train), "holdout_loss": holdout_loss, "train_loss": trained.reconstruction}
         numbers |= {"cluster_loss": trained.cluster, **clock.numbers()}
         return _Answer(arrays, numbers, {})
+
+    def _update(self, request: Request, model: GlobalModel, bench: _Bench) -> dict[str, RawArray]:
+        """The trained weights, or their change in fewer bytes with what rounding took from the change before."""
+        weights, wire, step = bench.detector.weights(), request.order.wire, request.order.step
+        if wire == "fp32":
+            return {f"{WEIGHT}{name}": encode_array(value) for name, value in weights.items()}
+        specs = bench.detector.manifest()
+        delta_P = flatten(weights, specs) - flatten(model.weights, specs)
+        before_P = self._residuals.carried(request.run, step, delta_P.size)
+        arrays = compress(delta_P + before_P, specs, wire)
+        if np.isfinite(delta_P).all():  # else the server refuses it, and nothing of it may stay
+            after_P = delta_P + before_P - expand(arrays, specs, wire)
+            self._residuals.keep(request.run, Residual(step, before_P, after_P))
+        return arrays
 
     def _fit(self, request: Request, bench: _Bench, target: ClusterTarget | None) -> Trained:
         config = bench.recipe.training

@@ -34,6 +34,13 @@ def _hints(kind: Any) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
+@lru_cache(maxsize=64)
+def _defaulted(kind: Any) -> frozenset[str]:
+    """Fields of the kind of record that an older version did not write: they have a default, and come last."""
+    missing = dataclasses.MISSING
+    return frozenset(f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (missing, missing))
+
+
 def storable(text: str) -> str:
     """Text that every database takes: lone surrogates and NUL become visible escapes.
 
@@ -131,10 +138,12 @@ class Codec:
 
     def _decode_fields(self, kind: Any, value: Mapping[str, Any], where: str) -> Any:
         hints = _hints(kind)
-        if hints.keys() != value.keys():
-            odd = ", ".join(sorted(hints.keys() ^ value.keys()))
+        younger = set() if self.exact else _defaulted(kind) - value.keys()
+        if hints.keys() != value.keys() | younger:
+            odd = ", ".join(sorted(hints.keys() ^ (value.keys() | younger)))
             raise StoreUnreadable(f"{where}: {kind.__name__} has missing or unknown fields: {odd}.")
-        return kind(**{name: self._decode(hint, value[name], f"{where}, {name}") for name, hint in hints.items()})
+        given = {name: hint for name, hint in hints.items() if name not in younger}
+        return kind(**{name: self._decode(hint, value[name], f"{where}, {name}") for name, hint in given.items()})
 
     def _decode_scalar(self, kind: Any, value: Any, where: str) -> Any:
         if issubclass(kind, Enum):

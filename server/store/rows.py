@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from server.rounds import Member, OptimizerState, PlantReport, RoundRecord, RunState
+from server.rounds import Anchor, Member, OptimizerState, PlantReport, RoundRecord, RunState
 from server.store.codec import RECORDS, STATE
 from server.store.models import ModelFiles
 from server.store.tables import JsonObject, RoundRow, RunRow, UpdateRow
@@ -48,6 +49,16 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class StoredAnchor:
+    """`Anchor` with digests where it has arrays."""
+
+    round: int
+    model: str
+    optimizer: str | None
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class StoredState:
     """`RunState` with digests where it has arrays; field by field the same otherwise."""
 
@@ -61,13 +72,22 @@ class StoredState:
     members: tuple[Member, ...]
     schema: SensorSchema | None
     manifest: tuple[TensorSpec, ...]
+    norms: tuple[float, ...] = ()
+    anchor: StoredAnchor | None = None
 
     @classmethod
-    def of(cls, state: RunState, optimizer: str | None) -> StoredState:
-        """The storable form of `state`, whose optimiser moments are kept under the digest `optimizer`."""
+    def of(cls, state: RunState, optimizer: str | None, anchor: str | None = None) -> StoredState:
+        """The storable form of `state`.
+
+        Args:
+            state: the state.
+            optimizer: digest that its optimiser moments are kept under.
+            anchor: the same for those of its anchor.
+        """
         fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(RunState)}
-        model = None if state.model is None else state.model.digest
-        return cls(**fields | {"model": model, "optimizer": optimizer})
+        model, old = None if state.model is None else state.model.digest, state.anchor
+        kept = None if old is None else StoredAnchor(old.round, old.model.digest, anchor, old.losses)
+        return cls(**fields | {"model": model, "optimizer": optimizer, "anchor": kept})
 
     def load(self, models: ModelFiles) -> RunState:
         """The state with its arrays.
@@ -76,9 +96,17 @@ class StoredState:
             ModelCorrupt: a file is missing or changed.
         """
         model = None if self.model is None else models.get(self.model)
-        optimizer = OptimizerState() if self.optimizer is None else models.get_optimizer(self.optimizer)
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return RunState(**fields | {"model": model, "optimizer": optimizer})
+        anchor = None if self.anchor is None else _load_anchor(self.anchor, models)
+        return RunState(**fields | {"model": model, "optimizer": _moments(self.optimizer, models), "anchor": anchor})
+
+
+def _load_anchor(stored: StoredAnchor, models: ModelFiles) -> Anchor:
+    return Anchor(stored.round, models.get(stored.model), _moments(stored.optimizer, models), stored.losses)
+
+
+def _moments(digest: str | None, models: ModelFiles) -> OptimizerState:
+    return OptimizerState() if digest is None else models.get_optimizer(digest)
 
 
 def round_row(record: RoundRecord, state: StoredState) -> RoundRow:

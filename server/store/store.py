@@ -164,7 +164,7 @@ class RoundStore:
             models = self._models(self._expect_next(session, record))
         if state.model is not None:
             models.put(state.model)
-        stored = StoredState.of(state, models.put_optimizer(state.optimizer))
+        stored = StoredState.of(state, models.put_optimizer(state.optimizer), _keep_anchor(state, models))
         with self._session(writes=True) as session:
             self._expect_next(session, record).status = RunStatus.RUNNING.value
             session.add(round_row(record, stored))
@@ -284,6 +284,13 @@ class RoundStore:
         if self._models_dir is None:
             raise InvalidConfig(f"{self._place.shown} has no folder for model files yet.", "Create the store with one.")
         return self._models_dir
+
+
+def _keep_anchor(state: RunState, models: ModelFiles) -> str | None:
+    if state.anchor is None:
+        return None
+    models.put(state.anchor.model)
+    return models.put_optimizer(state.anchor.optimizer)
 
 
 def _models_folder(place: Place, models_dir: Path | None) -> Path:

@@ -22,9 +22,10 @@ from shared.clustering import Statistic
 from shared.errors import BadPayload
 from shared.model import TensorSpec, Weights
 from shared.schema import SensorSchema
+from shared.wire.compress import DELTA, SCALES, Wire, expand, unflatten
 from shared.wire.envelope import PROTOCOL, Packet, decode_array
 from shared.wire.inventory import REPLY, Kind, unlisted
-from shared.wire.messages import number, parse_weights, same, shown, whole
+from shared.wire.messages import LARGEST_WEIGHT, number, parse_weights, same, shown, whole
 
 METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated")
 TIMINGS = ("seconds_train", "seconds_evaluate", "seconds_cluster")
@@ -60,6 +61,7 @@ class Expectation:
         clusters: (K, Z) of the clusters that were sent, None when no statistic is due.
         radius: clipping radius of the statistic.
         max_update_norm, max_examples: caps.
+        wire: how the update must travel.
     """
 
     kind: Kind
@@ -75,6 +77,7 @@ class Expectation:
     radius: float = math.inf
     max_update_norm: float = math.inf
     max_examples: int = 2**53
+    wire: Wire = "fp32"
 
 
 @dataclass(frozen=True)
@@ -172,13 +175,32 @@ def _check_head(packet: Packet, expect: Expectation, plant: str) -> None:
 def _weights(packet: Packet, expect: Expectation) -> tuple[Weights | None, float | None]:
     if expect.kind is not Kind.TRAIN:
         return None, None
-    weights = parse_weights(packet, expect.manifest)
     base = expect.base or {}
+    weights = _whole(packet, expect) if expect.wire == "fp32" else _moved(packet, expect, base)
     squares = (_square(weights[name] - base[name]) for name in base)
     norm = math.sqrt(sum(squares))
     if norm > expect.max_update_norm:
         raise BadPayload(f"update norm {norm:.3g}, more than the cap of {expect.max_update_norm:g}.")
     return weights, norm
+
+
+def _whole(packet: Packet, expect: Expectation) -> Weights:
+    odd = sorted(name for name in packet.arrays if name in (DELTA, SCALES))
+    if odd:
+        raise BadPayload(f"{odd[0]} in a reply that was to travel as fp32.")
+    return parse_weights(packet, expect.manifest)
+
+
+def _moved(packet: Packet, expect: Expectation, base: Weights) -> Weights:
+    """The weights that a compressed change leads to, within what no plant may leave."""
+    of_weights = {name: raw for name, raw in packet.arrays.items() if not name.startswith("cluster_")}
+    change = unflatten(expand(of_weights, expect.manifest, expect.wire), expect.manifest)
+    with np.errstate(over="ignore"):
+        weights = {name: base[name] + value for name, value in change.items()}
+    for name, value in weights.items():
+        if not (np.abs(value) <= LARGEST_WEIGHT).all():
+            raise BadPayload(f"tensor {name}: a value beyond 10,000.")
+    return weights
 
 
 def _square(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:

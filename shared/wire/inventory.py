@@ -67,6 +67,7 @@ REQUEST: tuple[Field, ...] = (
     Field("step", "numbers", _TRAIN),
     Field("one_step", "numbers", _TRAIN),
     Field("with_statistic", "numbers", _TRAIN),
+    Field("wire", "texts", _TRAIN),
 )
 
 REPLY: tuple[Field, ...] = (
@@ -84,6 +85,8 @@ REPLY: tuple[Field, ...] = (
     Field("examples", "numbers", _DESCRIBE | _TRAIN, "volume and uptime", "none without differential privacy"),
     Field("segments", "numbers", _DESCRIBE, "volume and uptime", "none without differential privacy"),
     Field("weights/*", "arrays", _TRAIN, "training data", "none without differential privacy"),
+    Field("delta", "arrays", _TRAIN, "training data", "none without differential privacy"),
+    Field("delta_scales", "arrays", _TRAIN, "training data", "none without differential privacy"),
     Field("train_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
     Field("cluster_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
     Field("holdout_loss", "numbers", _TRAIN | {Kind.CALIBRATE}, "how well the plant is learnt", "none without DP"),

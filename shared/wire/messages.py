@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from shared.config import ALPHA_MOST, Recipe
 from shared.errors import BadPayload
 from shared.model import Clusters, GlobalModel, TensorSpec, Weights
+from shared.wire.compress import WIRES, Wire
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
 from shared.wire.inventory import REQUEST, Kind, unlisted
 
@@ -35,12 +36,14 @@ class TrainOrder:
             exactly.
         one_step: return one gradient step on the whole local set instead of training for the recipe's epochs.
         with_statistic: also report the cluster statistic under the incoming model.
+        wire: how the update travels back, see `shared.wire.compress`.
     """
 
     alpha: float = 0.0
     step: int = 0
     one_step: bool = False
     with_statistic: bool = False
+    wire: Wire = "fp32"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def encode_request(request: Request) -> Packet:
         order = request.order
         numbers |= {"alpha": order.alpha, "step": order.step}
         numbers |= {"one_step": int(order.one_step), "with_statistic": int(order.with_statistic)}
+        texts["wire"] = order.wire
     return Packet(EncodedModel.of(request.model).arrays, numbers, texts)
 
 
@@ -148,7 +152,11 @@ def _parse_order(packet: Packet) -> TrainOrder:
     alpha = number(packet, "alpha")
     if not 0 <= alpha <= ALPHA_MOST:
         raise BadPayload(f"alpha is {alpha:g}, expected 0 to {ALPHA_MOST:g}.")
+    wire = next((known for known in WIRES if known == packet.texts.get("wire")), None)
+    if wire is None:
+        raise BadPayload(f"wire {str(packet.texts.get('wire'))[:40]!r}, expected one of {', '.join(WIRES)}.")
     return TrainOrder(
+        wire=wire,
         alpha=alpha,
         step=whole(packet, "step"),
         one_step=bool(whole(packet, "one_step")),

@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "recipe": {"detector": {"bottleneck": "linear"}, "clustering": {"target": "local", "clip": "cloud"}},
         "rounds": {"server_optimizer": "adam", "weighting": "bucket"},
     },
+    "updates in 8 bits": {"rounds": {"wire": "int8", "aggregation": "robust", "vote_every": 1}},
 }
 
 
@@ -68,6 +69,8 @@ ONLY_UNDER = {
     ("cluster_sums", Kind.TRAIN): "statistic in train replies",
     ("cluster_counts", Kind.TRAIN): "statistic in train replies",
     ("cluster_spread", Kind.TRAIN): "statistic in train replies",
+    ("delta", Kind.TRAIN): "updates in 8 bits",
+    ("delta_scales", Kind.TRAIN): "updates in 8 bits",
 }
 # A plant refuses in the describe round and is not asked again; these kinds are refused only by a plant that changes.
 ONLY_WHEN_REFUSED = {("refused", kind) for kind in Kind if kind is not Kind.DESCRIBE}
@@ -112,7 +115,7 @@ def test_no_raw_reading_is_as_large_as_what_crosses() -> None:
     for name in SETTINGS:
         for packet in run(name).received:
             for field, raw in packet.arrays.items():
-                assert field.startswith(("weights/", "cluster_sums", "cluster_counts")), field
+                assert field.startswith(("weights/", "cluster_sums", "cluster_counts", "delta")), field
                 assert 120 not in raw.shape
                 assert 96 not in raw.shape
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from server.rounds import ClusterReport, Member, OptimizerState, Phase, PlantReport, RoundRecord, RunState, Status
 from server.store.codec import RECORDS, STATE
 from server.store.models import ModelFiles
-from server.store.rows import StoredState, read_record, round_row
+from server.store.rows import StoredAnchor, StoredState, read_record, round_row
 from shared.errors import StoreError, StoreUnreadable
 from shared.model import Clusters, GlobalModel, TensorSpec
 from shared.schema import SensorSchema
@@ -46,6 +46,9 @@ stored = st.builds(
     members=st.lists(st.builds(Member, texts, counts, counts, exact), max_size=3).map(tuple),
     schema=st.none() | schemas,
     manifest=st.lists(specs, max_size=3).map(tuple),
+    norms=st.lists(exact, max_size=5).map(tuple),
+    anchor=st.none()
+    | st.builds(StoredAnchor, counts, digests, st.none() | digests, st.dictionaries(names, exact, max_size=3)),
 )
 reports = st.builds(
     PlantReport, texts, st.booleans(), st.none() | texts, metrics, st.none() | counts, counts, counts, floats, metrics
@@ -57,6 +60,7 @@ clusters = st.builds(
     displacement=st.lists(floats, max_size=3).map(tuple),
     active=st.lists(st.booleans(), max_size=3).map(tuple),
     effective=floats,
+    plants=st.lists(counts, max_size=3).map(tuple),
 )
 records = st.builds(
     RoundRecord,
@@ -90,6 +94,16 @@ def test_a_state_comes_back_exactly(state: StoredState) -> None:
 def test_a_record_comes_back_exactly_with_nan_as_nan(record: RoundRecord) -> None:
     read = RECORDS.decode(RoundRecord, through_json(RECORDS.encode(RoundRecord, record)), "here")
     assert repr(read) == repr(record)  # NaN is not equal to itself
+
+
+@given(clusters)
+def test_a_record_of_an_older_version_lacks_what_came_later(report: ClusterReport) -> None:
+    value = through_json(RECORDS.encode(ClusterReport, report))
+    del value["plants"]
+    assert repr(RECORDS.decode(ClusterReport, value, "here")) == repr(dataclasses.replace(report, plants=()))
+    del value["mass"]
+    with pytest.raises(StoreUnreadable, match="mass"):
+        RECORDS.decode(ClusterReport, value, "here")
 
 
 @given(records, stored)

@@ -175,7 +175,9 @@ OTHER_TEXTS = {
     "recipe.clustering.target": "local",
     "recipe.clustering.clip": "cloud",
     "recipe.threshold.fit_on": "train",
+    "rounds.aggregation": "robust",
     "rounds.weighting": "uniform",
+    "rounds.wire": "int8",
     "rounds.server_optimizer": "adam",
 }
 

@@ -1,0 +1,133 @@
+"""`plant.toml`: what a plant's agent owns and where it listens. Relative paths are relative to the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shared.config import Text, read_toml
+from shared.errors import InvalidConfig
+
+SiteName = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
+Setting = TypeVar("Setting", bound=BaseModel)
+
+
+class Group(BaseModel):
+    """Settings that stand together; nothing unknown, nothing of another type, nothing changed later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSource(Group):
+    """Where the plant's data lies: a data set of `client.ingest`, or without `dataset` a site folder."""
+
+    path: Text
+    dataset: Text | None = None
+    site: Text | None = None  # of a data set with several natural sites
+
+
+def _folder(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class AgentSettings(Group):
+    """The process. `threads` and `device` are of torch; the policy's caps stand above them."""
+
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Annotated[str, Field(pattern=r"\A(auto|cpu|cuda(:\d+)?)\z")] = "auto"
+    log: Literal["text", "json"] = "text"
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0  # for the task under way when the agent is stopped
+    audit_mb: Annotated[int, Field(ge=1, le=1024)] = 16  # of one file of the audit log
+
+
+class PlantConfig(Group):
+    """One plant. The keys from `superlink` on are the relay's: the agent opens no connection.
+
+    Example:
+        >>> PlantConfig(name="north", data="site", superlink="127.0.0.1:8000").data.path
+        'site'
+    """
+
+    name: SiteName
+    data: Annotated[DataSource, BeforeValidator(_folder)]
+    home: Text = "home"
+    socket: Text = "run/agent.sock"
+    policy: Text = "policy.toml"
+    group: Text | None = None  # of the relay: it may use the socket, and nothing else of the agent's
+    agent: AgentSettings = AgentSettings()
+    superlink: Text | None = None
+    root_certificates: Text | None = None
+    node_key: Text | None = None
+    client_certificate: Text | None = None
+    client_key: Text | None = None
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A read `plant.toml` and the absolute folder that its paths are relative to."""
+
+    config: PlantConfig
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        """Bundles, audit log, ledger."""
+        return self.folder / self.config.home
+
+    @property
+    def socket(self) -> Path:
+        """Where the agent listens."""
+        return self.folder / self.config.socket
+
+    @property
+    def policy(self) -> Path:
+        """The plant's policy."""
+        return self.folder / self.config.policy
+
+    @property
+    def audit(self) -> Path:
+        """Folder of the audit log."""
+        return self.home / "audit"
+
+
+def read_plant(path: Path) -> Plant:
+    """Read `plant.toml`.
+
+    Raises:
+        InvalidConfig: the file is missing or broken, or a key is unknown or has a value that it may not have.
+    """
+    config = read_strict(path, PlantConfig)
+    return Plant(config, path.absolute().parent)
+
+
+def read_strict(path: Path, kind: type[Setting]) -> Setting:
+    """Read a TOML file into a settings class; errors name the file and the key.
+
+    Raises:
+        InvalidConfig: as its text says.
+    """
+    try:
+        return kind.model_validate(_toml(path))
+    except ValidationError as error:
+        raise InvalidConfig(explain(path, error), "Correct the file.") from error
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InvalidConfig(f"there is no file {path}.", "Give the plant's plant.toml; policy.toml lies beside it.")
+    try:
+        return read_toml(path)
+    except InvalidConfig as error:  # its texts speak of presets
+        raise InvalidConfig(error.cause.replace("the preset ", ""), "Correct the file.") from error
+
+
+def explain(path: Path, error: ValidationError) -> str:
+    """The first complaint in one sentence: file, key, value, what is wrong."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    missing = first["type"] in ("missing", "extra_forbidden") or not first["loc"]
+    value = "" if missing else f" = {repr(first['input'])[:80]}"
+    return f"{path}: {key}{value}: {first['msg'].removeprefix('Value error, ')}."

@@ -1,0 +1,261 @@
+"""`policy.toml`: what a plant takes part in. Nothing that a server sends can change it.
+
+`judge` is a pure function of policy, request, plant and time; the budget is kept by `client.agent.ledger`. A refusal
+carries a category, one of `WORDS`: that and the code are all that the server hears. The reason stands in the audit log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from client.agent.config import Group, read_strict
+from client.agent.hours import Window, next_opening, parse_window
+from shared.config import Recipe, Text
+from shared.errors import BadPayload, NotAllowed
+from shared.wire.envelope import Packet
+from shared.wire.inventory import Kind
+from shared.wire.messages import shown
+from shared.wire.signature import SIGNATURE, Signed, verify
+
+WORDS = ("kind", "detector", "schema", "signer", "privacy", "budget", "hours", "resources", "size")
+EPSILON = "privacy_epsilon"
+"""Number of a request: the budget of differential privacy that its run offers."""
+
+Fingerprint = Annotated[str, Field(pattern=r"\ASHA256:[A-Za-z0-9+/]{43}\z")]
+Cap = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class PrivacyFloor(Group):
+    """Differential privacy that a run must offer."""
+
+    required: bool = False
+    max_epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+
+
+class Budget(Group):
+    """Requests that compute on the plant's data (all but `describe`), each a round of the federation."""
+
+    rounds_a_day: Cap = 10_000
+    rounds_a_run: Cap = 10_000
+
+
+class Hours(Group):
+    """When such a request may begin; what has begun may end later. No windows: always."""
+
+    zone: Text = "UTC"
+    windows: Annotated[tuple[str, ...], Field(strict=False, max_length=50)] = ()
+    announce: bool = False  # tell the server the next opening
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError("there is no such time zone; write one like Europe/Vienna") from error
+        except KeyError as error:
+            raise ValueError("there is no such time zone; write one like Europe/Vienna") from error
+        return zone
+
+    @field_validator("windows")
+    @classmethod
+    def _readable(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
+        for window in windows:
+            parse_window(window)
+        return windows
+
+    @property
+    def spans(self) -> tuple[Window, ...]:
+        """The windows, read."""
+        return tuple(map(parse_window, self.windows))
+
+
+class Caps(Group):
+    """The most that a request may ask of the machine."""
+
+    local_epochs: Cap = 50
+    batch_size: Cap = 4096
+    windows: Cap = 5_000_000  # of training, counted from above: rows / stride
+    window: Cap = 1000
+    hidden: Cap = 512
+    layers: Cap = 4
+    latent: Cap = 128
+    threads: Annotated[int, Field(ge=1, le=256)] = 256
+    memory_mb: Annotated[int, Field(ge=1024, le=10**7)] | None = None  # address space of the agent (RLIMIT_AS)
+
+
+class Policy(Group):
+    """What a plant allows. The defaults are what a file without a line allows.
+
+    Example:
+        >>> Policy().kinds
+        ('describe', 'train', 'cluster', 'calibrate')
+    """
+
+    kinds: Annotated[tuple[Text, ...], Field(strict=False)] = tuple(kind.value for kind in Kind)
+    detectors: Annotated[tuple[Text, ...], Field(strict=False)] | None = None  # None: any that is built in
+    schema_fingerprint: Annotated[str, Field(alias="schema", pattern=r"\A(own|[0-9a-f]{16})\z")] = "own"
+    signers: Annotated[
+        tuple[Annotated[str, Field(pattern=r"\ASHA256:[A-Za-z0-9+/]{43}\z")], ...], Field(strict=False)
+    ] = ()
+    largest_message: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 256 * 2**20  # bytes
+    dp: PrivacyFloor = PrivacyFloor()
+    budget: Budget = Budget()
+    hours: Hours = Hours()
+    caps: Caps = Caps()
+
+    @field_validator("kinds")
+    @classmethod
+    def _kinds_exist(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(kinds) - {kind.value for kind in Kind})
+        if unknown:
+            raise ValueError(f"there is no kind {unknown[0]!r}; kinds are {', '.join(Kind)}")
+        return kinds
+
+    @property
+    def digest(self) -> str:
+        """Which policy was in force: it stands in the audit log at every start."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def read_policy(path: Path) -> Policy:
+    """Read `policy.toml`.
+
+    Raises:
+        InvalidConfig: the file is missing or broken. A plant without a policy does not start.
+    """
+    return read_strict(path, Policy)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the policy needs to know of the plant.
+
+    Attributes:
+        rows: of training data.
+        schema: fingerprint of its sensors.
+    """
+
+    rows: int
+    schema: str
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A request that the policy lets through.
+
+    Attributes:
+        kind: what it asks for.
+        signer: fingerprint of the key that signed its run, empty when nobody had to.
+        packet: the request without what was for the policy only.
+    """
+
+    kind: Kind
+    signer: str
+    packet: Packet
+
+
+def judge(policy: Policy, packet: Packet, facts: Facts, now: datetime) -> Allowed:
+    """Judge one request.
+
+    Args:
+        policy: the plant's.
+        packet: what came, believed in nothing.
+        facts: of the plant.
+        now: with a time zone.
+
+    Raises:
+        NotAllowed: the policy forbids it; `word` says which part.
+        BadPayload: the request is none.
+    """
+    kind, recipe = _kind(policy, packet), _recipe(packet)
+    signer = _signer(policy, packet, now)
+    _check_privacy(policy.dp, kind, packet)
+    _check_recipe(policy, recipe, facts)
+    if policy.schema_fingerprint not in ("own", facts.schema):
+        cause = f"the data has schema {facts.schema}, the policy allows {policy.schema_fingerprint}."
+        raise NotAllowed(cause, word="schema")
+    if kind is not Kind.DESCRIBE:
+        _check_hours(policy.hours, now)
+    texts = {name: text for name, text in packet.texts.items() if name != SIGNATURE}
+    return Allowed(kind, signer, Packet(packet.arrays, packet.numbers, texts))
+
+
+def _kind(policy: Policy, packet: Packet) -> Kind:
+    try:
+        kind = Kind(packet.texts.get("kind", ""))
+    except ValueError as error:
+        raise BadPayload(f"a request of the kind {shown(packet.texts.get('kind'))}.") from error
+    if kind.value not in policy.kinds:
+        raise NotAllowed(f"requests of the kind {kind.value} are not allowed.", word="kind")
+    return kind
+
+
+def _recipe(packet: Packet) -> Recipe:
+    try:
+        return Recipe.model_validate_json(packet.texts["recipe"])
+    except (KeyError, ValueError) as error:
+        raise BadPayload("a request without a valid recipe.") from error
+
+
+def _signer(policy: Policy, packet: Packet, now: datetime) -> str:
+    """Who signed the run; with a list of signers, nobody else's run is served."""
+    if not policy.signers:
+        return ""
+    if SIGNATURE not in packet.texts:
+        raise NotAllowed("the run is not signed.", word="signer")
+    due = Signed(packet.texts.get("run", ""), packet.texts["recipe"])
+    try:
+        signer = verify(packet.texts[SIGNATURE], due, now)
+    except BadPayload as error:
+        raise NotAllowed(error.cause, word="signer") from error
+    if signer not in policy.signers:
+        raise NotAllowed(f"the run is signed by {signer}, who is not among the signers.", word="signer")
+    return signer
+
+
+def _check_privacy(floor: PrivacyFloor, kind: Kind, packet: Packet) -> None:
+    if not floor.required or kind is Kind.DESCRIBE:
+        return
+    offered = packet.numbers.get(EPSILON)
+    if offered is None:
+        raise NotAllowed("the run offers no differential privacy.", word="privacy")
+    if not 0 < offered <= floor.max_epsilon:  # false for NaN
+        raise NotAllowed(f"epsilon {shown(offered)}, at most {floor.max_epsilon:g} is allowed.", word="privacy")
+
+
+def _check_recipe(policy: Policy, recipe: Recipe, facts: Facts) -> None:
+    detector, training, caps = recipe.detector, recipe.training, policy.caps
+    if policy.detectors is not None and detector.name not in policy.detectors:
+        raise NotAllowed(f"the detector {shown(detector.name)} is not allowed.", word="detector")
+    windows = -(-facts.rows // (training.stride * recipe.preprocess.every))
+    asked = {
+        "local_epochs": training.local_epochs,
+        "batch_size": training.batch_size or windows,  # 0 stands for all
+        "windows": windows,
+        "window": detector.window,
+        "hidden": detector.hidden,
+        "layers": detector.layers,
+        "latent": detector.latent,
+    }
+    for name, value in asked.items():
+        most = getattr(caps, name)
+        if value > most:
+            raise NotAllowed(f"{name} would be {value:,}, at most {most:,} are allowed.", word="resources")
+
+
+def _check_hours(hours: Hours, now: datetime) -> None:
+    if not hours.windows:
+        return
+    opening = next_opening(hours.spans, ZoneInfo(hours.zone), now)
+    if opening is not None:
+        when = f"{opening.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+        word = f"hours until {when}" if hours.announce else "hours"
+        raise NotAllowed(f"the plant trains again from {when} on.", word=word)

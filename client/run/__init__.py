@@ -1,0 +1,1 @@
+"""A plant as real processes: agent, SuperNode and executor, under one supervisor."""

@@ -1,0 +1,1 @@
+"""The coordinator as real processes: SuperLink, executor, TLS gateway, and the runs that they carry."""

@@ -1,0 +1,156 @@
+"""Where the coordinator's processes keep what they need: `run/` inside the federation folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import FileTrouble, InvalidConfig
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The SuperLink as this machine reaches it.
+
+    Attributes:
+        address: `127.0.0.1:port`.
+        root: certificate to trust; None without TLS.
+        gateway: public port.
+        pid: of `crossplant server run`.
+    """
+
+    address: str
+    root: Path | None
+    gateway: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"{'http' if self.root is None else 'https'}://{self.address}"
+
+
+@dataclass(frozen=True)
+class ServerPlace:
+    """Paths of one federation at its operator.
+
+    Attributes:
+        root: the federation folder that `crossplant provision init` made.
+    """
+
+    root: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> ServerPlace:
+        """The place of a federation folder.
+
+        Raises:
+            FileTrouble: there is no such folder.
+        """
+        root = Path(os.path.abspath(folder))
+        if not root.is_dir():
+            raise FileTrouble(f"{root} is no folder.", "Make a federation with `crossplant provision init`.")
+        return cls(root)
+
+    @property
+    def ca(self) -> Path:
+        """The federation's certificate authority."""
+        return self.root / "ca" / "ca.crt"
+
+    @property
+    def revoked(self) -> Path:
+        """What the authority took back (PEM)."""
+        return self.root / "ca" / "revoked.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """The gateway's certificate."""
+        return self.root / "server" / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """The gateway's private key."""
+        return self.root / "server" / "server.key"
+
+    @property
+    def sites(self) -> Path:
+        """One folder a plant."""
+        return self.root / "sites"
+
+    @property
+    def run(self) -> Path:
+        """State of the processes; private to the operator."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.run / "log"
+
+    @property
+    def database(self) -> Path:
+        """The SuperLink's own."""
+        return self.run / "superlink.sqlite"
+
+    @property
+    def secret(self) -> Path:
+        """What an executor must know to claim tasks."""
+        return self.run / "executor.secret"
+
+    @property
+    def loopback_certificate(self) -> Path:
+        """The SuperLink's certificate, for this machine only."""
+        return self.run / "loopback.crt"
+
+    @property
+    def loopback_key(self) -> Path:
+        """Its key."""
+        return self.run / "loopback.key"
+
+    @property
+    def runs(self) -> Path:
+        """One file a run that was asked for and is not over."""
+        return self.run / "runs"
+
+    @property
+    def carrier(self) -> Path:
+        """Where a ServerApp writes which Flower run it carries, and its process id."""
+        return self.run / "carrier"
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for folder in (self.run, self.logs, self.runs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write_endpoint(self, endpoint: Endpoint) -> None:
+        """Tell other commands where the SuperLink is."""
+        root = None if endpoint.root is None else str(endpoint.root)
+        content = {"address": endpoint.address, "root": root, "gateway": endpoint.gateway, "pid": endpoint.pid}
+        write_whole(self.run / "endpoint.json", json.dumps(content).encode())
+
+    def read_endpoint(self) -> Endpoint:
+        """Where the SuperLink is.
+
+        Raises:
+            InvalidConfig: no server was started here.
+        """
+        try:
+            found = json.loads((self.run / "endpoint.json").read_bytes())
+            root = None if found["root"] is None else Path(found["root"])
+            return Endpoint(str(found["address"]), root, int(found["gateway"]), int(found["pid"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            cure = f"Start one with `crossplant server run --federation {self.root}`."
+            raise InvalidConfig(f"no server runs for {self.root}.", cure) from error
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file so that readers see the old content or the new one, and nobody else sees either."""
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,159 @@
+"""`crossplant server run`: the coordinator's processes under one supervisor, until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from server.run.bundle import build_bundle
+from server.run.control import Control
+from server.run.gateway import gateway
+from server.run.place import Endpoint, ServerPlace
+from server.run.roster import APPROVED, read_sites, reconcile
+from server.run.runs import Reaper
+from server.run.superlink import executor, make_private_files, superlink
+from server.store.locking import exclusive
+from server.store.store import RoundStore
+from shared.errors import CrossplantError, InvalidConfig
+from shared.flower_process import free_port
+from shared.supervise import Supervisor
+
+_LOOK_S = 2.0
+INSECURE = (
+    "WARNING: --insecure: no TLS, no plant keys. Whoever reaches the port reads the models, joins under any name and "
+    "sends updates. For trying things out on one machine only."
+)
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `crossplant server run` is asked for.
+
+    Attributes:
+        place: the federation.
+        host: address that the gateway listens on.
+        port: its port; 0 takes a free one.
+        store: location of the round store.
+        insecure: without TLS and keys.
+        mutual: plants must show a certificate of the federation's authority to the gateway, too.
+    """
+
+    place: ServerPlace
+    host: str
+    port: int
+    store: str
+    insecure: bool = False
+    mutual: bool = False
+
+
+def serve(settings: ServeSettings, until: Callable[[], bool], say: Callable[[str], None]) -> None:
+    """Run the coordinator until `until()`; every child has ended when it returns.
+
+    Raises:
+        CrossplantError: files are missing, or a process does not start.
+    """
+    place = settings.place
+    _check_files(settings)
+    place.prepare()
+    with exclusive(place.run / ".lock"):
+        make_private_files(place)
+        endpoint = _endpoint(settings)
+        RoundStore.create(settings.store)
+        with Supervisor(say) as children:
+            children.start(superlink(place, endpoint))
+            children.start(gateway(place, endpoint, settings.host, settings.mutual))
+            children.start(executor(place, endpoint, settings.store))
+            place.write_endpoint(endpoint)
+            say(f"The coordinator serves plants on port {endpoint.gateway}, process {os.getpid()}.")
+            keeper = _Keeper(settings, endpoint, children, say)
+            try:
+                children.watch(lambda: keeper.look() or until())
+            finally:
+                (place.run / "endpoint.json").unlink(missing_ok=True)
+
+
+class _Keeper:
+    """Keeps keys, certificates and runs in order, every few seconds."""
+
+    def __init__(
+        self, settings: ServeSettings, endpoint: Endpoint, children: Supervisor, say: Callable[[str], None]
+    ) -> None:
+        self._settings, self._endpoint, self._children, self._say = settings, endpoint, children, say
+        self._reaper = Reaper(settings.place, settings.store, build_bundle(), say, named=not settings.insecure)
+        self._due, self._trouble, self._shown = 0.0, "", self._certificates()
+
+    def look(self) -> bool:
+        """Look when it is time; never ends the watch."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _LOOK_S
+            try:
+                self._look()
+                self._trouble = ""
+            except CrossplantError as error:  # the SuperLink is starting again, or a site's file is being written
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    self._say(self._trouble)
+        return False
+
+    def _certificates(self) -> tuple[int, ...]:
+        """When the files that the gateway read were last changed."""
+        place = self._settings.place
+        files = (place.certificate, place.key, place.ca, place.revoked)
+        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+
+    def _show_renewed(self) -> None:
+        if (present := self._certificates()) != self._shown:
+            self._shown = present
+            self._children.end("gateway")
+            settings = self._settings
+            self._children.start(gateway(settings.place, self._endpoint, settings.host, settings.mutual))
+            self._say("The gateway was started anew with the certificates of now.")
+
+    def _look(self) -> None:
+        self._show_renewed()
+        control = Control(self._endpoint)
+        try:
+            if not self._settings.insecure:
+                for change in reconcile(control, read_sites(self._settings.place.sites)):
+                    self._say(change)
+            self._reaper.look(control)
+        finally:
+            control.close()
+
+
+def approved(place: ServerPlace) -> tuple[str, ...]:
+    """Names of the plants that may take part."""
+    return tuple(site.name for site in read_sites(place.sites) if site.status == APPROVED)
+
+
+def _endpoint(settings: ServeSettings) -> Endpoint:
+    root = None if settings.insecure else settings.place.loopback_certificate
+    inner = free_port()
+    outer = settings.port or free_port()
+    return Endpoint(f"127.0.0.1:{inner}", root, outer, os.getpid())
+
+
+def _check_files(settings: ServeSettings) -> None:
+    if settings.insecure:
+        return
+    place = settings.place
+    for path in (place.ca, place.certificate, place.key):
+        if not path.is_file():
+            raise InvalidConfig(f"{path} is missing.", "Make it with `crossplant provision init`, or use --insecure.")
+
+
+@contextmanager
+def until_signal() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came."""
+    asked = threading.Event()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

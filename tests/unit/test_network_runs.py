@@ -1,0 +1,294 @@
+"""Runs on the network: submitted, resubmitted, made final; keys kept equal to the operator's books."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from server.run.control import Node, Standing
+from server.run.place import Endpoint, ServerPlace
+from server.run.roster import Site, read_node_key, read_sites, reconcile
+from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for
+from server.store.rows import RunStatus
+from server.store.store import RoundStore
+from shared.config import RunConfig
+from shared.errors import FileTrouble, InvalidConfig
+
+
+@dataclass
+class FakeControl:
+    """A SuperLink that remembers."""
+
+    known: dict[int, Node] = field(default_factory=dict)
+    standings: dict[int, Standing] = field(default_factory=dict)
+    started: list[dict[str, str]] = field(default_factory=list)
+
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(self.known.values())
+
+    def register(self, name: str, key: bytes) -> int:
+        node = max(self.known, default=0) + 1
+        self.known[node] = Node(node, name, key, "registered")
+        return node
+
+    def unregister(self, node: int) -> None:
+        del self.known[node]
+
+    def start(self, bundle: bytes, settings: dict[str, str]) -> int:
+        self.started.append(settings)
+        self.standings[len(self.started)] = Standing("running", "", "")
+        return len(self.started)
+
+    def stop(self, run: int) -> None:
+        self.standings[run] = Standing("finished", "stopped", "")
+
+    def standing(self, run: int) -> Standing | None:
+        return self.standings.get(run)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> ServerPlace:
+    return ServerPlace.of(tmp_path)
+
+
+class Desk:
+    """A place with one run, a reaper and what it said."""
+
+    def __init__(self, place: ServerPlace) -> None:
+        self.place, self.store = place, str(place.root / "store")
+        ask_for(place, self.store, "r", RunConfig(), ("north", "south"))
+        self.control = FakeControl()
+        self.said: list[str] = []
+        self.reaper = Reaper(place, self.store, b"fab", self.said.append)
+
+    def look(self) -> None:
+        self.reaper.look(self.control)  # type: ignore[arg-type]
+
+    def status(self) -> RunStatus:
+        with RoundStore.open(self.store) as store:
+            return store.runs()[0].status
+
+    def left(self) -> list[str]:
+        return [path.name for path in self.place.runs.glob("*.json")]
+
+
+def test_a_run_is_submitted_once_to_its_roster(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    desk.look()
+    assert desk.control.started == [{"run": "r", "roster": "north,south"}]
+
+
+def test_a_carrier_that_failed_is_followed_by_another(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    desk.control.standings[1] = Standing("finished", "failed", "No heartbeat received from the task.")
+    desk.look()
+    assert len(desk.control.started) == 2
+    assert "it goes on at round 1" in desk.said[-1]
+    assert desk.status() is RunStatus.RUNNING
+
+
+def test_a_carrier_that_the_superlink_lost_is_followed_by_another(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    desk.control.standings.clear()
+    desk.look()
+    assert len(desk.control.started) == 2
+
+
+def test_a_dead_process_is_noticed_before_flower_does(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    place.carrier.write_text("1 4194303")  # no process has this id: it is Linux's largest
+    desk.look()
+    desk.look()
+    assert len(desk.control.started) == 2
+    assert desk.control.standings[1].outcome == "stopped"
+
+
+def test_a_process_that_ended_and_was_not_reaped_is_dead(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    place.carrier.write_text(f"1 {zombie.pid}")
+    desk.look()
+    zombie.wait()
+    assert desk.control.standings[1].outcome == "stopped"
+
+
+@pytest.mark.parametrize("content", ["", "1", "1 x", "2 4194303", "1 4194303 7", "\xff"])
+def test_a_carrier_note_that_says_nothing_ends_nothing(place: ServerPlace, content: str) -> None:
+    desk = Desk(place)
+    desk.look()
+    place.carrier.write_text(content, encoding="latin-1")
+    desk.look()
+    assert len(desk.control.started) == 1
+
+
+def test_a_living_process_is_left_alone(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    place.carrier.write_text(f"1 {os.getpid()}")
+    desk.look()
+    assert desk.control.standings[1].status == "running"
+
+
+def test_a_finished_run_is_forgotten(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.look()
+    with RoundStore.open(desk.store) as store:
+        store.finish_run("r", RunStatus.FINISHED)
+    desk.control.standings[1] = Standing("finished", "completed", "")
+    desk.look()
+    assert desk.left() == []
+    assert desk.said == ["run r: finished."]
+
+
+@pytest.mark.parametrize("code", ["CP-101", "CP-301", "CP-302", "CP-404"])
+def test_what_would_fail_again_makes_the_run_final(place: ServerPlace, code: str) -> None:
+    desk = Desk(place)
+    desk.look()
+    desk.control.standings[1] = Standing("finished", "failed", f"ServerApp failed with exception: {code} X: y.")
+    desk.look()
+    assert desk.status() is RunStatus.FAILED
+    assert desk.left() == []
+    assert len(desk.control.started) == 1
+
+
+def test_a_run_that_never_commits_a_round_ends(place: ServerPlace) -> None:
+    desk = Desk(place)
+    for _ in range(MOST_ATTEMPTS + 5):
+        desk.look()
+        if desk.control.started:
+            desk.control.standings[len(desk.control.started)] = Standing("finished", "failed", "killed")
+    assert desk.status() is RunStatus.FAILED
+    assert len(desk.control.started) == MOST_ATTEMPTS
+
+
+def test_a_damaged_note_is_an_error_that_names_it(place: ServerPlace) -> None:
+    desk = Desk(place)
+    (place.runs / "r.json").write_text('{"run": 3}')
+    with pytest.raises(InvalidConfig, match=r"r\.json is damaged"):
+        desk.look()
+    assert desk.control.started == []
+
+
+def test_runs_wait_their_turn(place: ServerPlace) -> None:
+    desk = Desk(place)
+    ask_for(place, desk.store, "a", RunConfig(), ("north", "south"))
+    desk.look()
+    desk.look()
+    assert [settings["run"] for settings in desk.control.started] == ["r"]
+    with RoundStore.open(desk.store) as store:
+        store.finish_run("r", RunStatus.FINISHED)
+    desk.control.standings[1] = Standing("finished", "completed", "")
+    desk.look()
+    desk.look()
+    assert [settings["run"] for settings in desk.control.started] == ["r", "a"]
+
+
+def test_without_keys_there_is_no_roster(place: ServerPlace) -> None:
+    desk = Desk(place)
+    desk.reaper = Reaper(place, desk.store, b"fab", desk.said.append, named=False)
+    desk.look()
+    assert desk.control.started == [{"run": "r", "roster": ""}]
+
+
+def test_a_run_needs_two_plants(place: ServerPlace) -> None:
+    with pytest.raises(InvalidConfig, match="needs two plants"):
+        ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north",))
+
+
+def test_a_submission_survives_its_file(place: ServerPlace) -> None:
+    place.prepare()
+    given = Submission("r", ("a", "b"), 7, 2, 3)
+    given.write(place.runs)
+    assert Submission.read(place.runs / "r.json") == given
+    assert (place.runs / "r.json").stat().st_mode & 0o777 == 0o600
+
+
+# ---- the roster ----
+
+
+def test_approved_keys_are_let_in_and_all_others_shut_out() -> None:
+    control = FakeControl()
+    control.register("stranger", b"s")
+    sites = (Site("north", "approved", b"n"), Site("south", "revoked", b"o"), Site("west", "requested", None))
+    said = reconcile(control, sites)  # type: ignore[arg-type]
+    assert [(node.name, node.key) for node in control.nodes()] == [("north", b"n")]
+    assert said == ["plant 'stranger' is shut out.", "plant 'north' may connect."]
+    assert reconcile(control, sites) == []  # type: ignore[arg-type]
+
+
+def test_a_revoked_plant_is_shut_out_and_a_new_key_takes_the_place_of_the_old() -> None:
+    control = FakeControl()
+    reconcile(control, (Site("north", "approved", b"1"), Site("south", "approved", b"2")))  # type: ignore[arg-type]
+    reconcile(control, (Site("north", "approved", b"new"), Site("south", "revoked", b"2")))  # type: ignore[arg-type]
+    assert [(node.name, node.key) for node in control.nodes()] == [("north", b"new")]
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+    openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    path.write_bytes(key.public_key().public_bytes(*openssh))
+
+
+def test_sites_are_read_from_the_operators_folder(tmp_path: Path) -> None:
+    for name, status in (("b", "approved"), ("a", "revoked")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "site.toml").write_text(f'status = "{status}"\n')
+    write_key(tmp_path / "b" / "node.pub", ec.generate_private_key(ec.SECP384R1()))
+    a, b = read_sites(tmp_path)
+    assert (a.name, a.status, a.key) == ("a", "revoked", None)
+    assert b.key is not None
+    assert b.key.startswith(b"-----BEGIN PUBLIC KEY-----")
+    assert read_sites(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"ssh-rsa x", b"\xff\x00"])
+def test_a_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "k").write_bytes(content)
+    with pytest.raises(InvalidConfig, match="is no public key"):
+        read_node_key(tmp_path / "k")
+
+
+def test_a_key_on_another_curve_is_refused(tmp_path: Path) -> None:
+    write_key(tmp_path / "k", ed25519.Ed25519PrivateKey.generate())
+    with pytest.raises(InvalidConfig, match="NIST"):
+        read_node_key(tmp_path / "k")
+
+
+def test_a_site_without_a_status_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "site.toml").write_text("x = 1")
+    with pytest.raises(InvalidConfig, match="says no status"):
+        read_sites(tmp_path)
+
+
+# ---- the place ----
+
+
+def test_the_endpoint_is_told_and_found(place: ServerPlace) -> None:
+    place.prepare()
+    with pytest.raises(InvalidConfig, match="no server runs"):
+        place.read_endpoint()
+    told = Endpoint("127.0.0.1:1", place.loopback_certificate, 2, 3)
+    place.write_endpoint(told)
+    assert place.read_endpoint() == told
+    (place.run / "endpoint.json").write_text(json.dumps({"address": 1}))
+    with pytest.raises(InvalidConfig):
+        place.read_endpoint()
+
+
+def test_a_federation_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileTrouble, match="is no folder"):
+        ServerPlace.of(tmp_path / "none")

@@ -1,0 +1,344 @@
+"""What a plant allows: every refusal has its word, and nothing in a request can change the policy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+
+from client.agent.audit import AuditLog
+from client.agent.guard import CallStop, Guard
+from client.agent.hours import next_opening, parse_window
+from client.agent.ledger import Ledger
+from client.agent.policy import EPSILON, WORDS, Budget, Facts, Policy, judge, read_policy
+from client.agent.service import PlantAgent
+from shared.errors import AuditBroken, BadPayload, NotAllowed
+from shared.wire.envelope import Packet
+from shared.wire.frame import decode_frame, encode_frame
+from shared.wire.gate import Expectation, Rejected, parse_reply
+from shared.wire.inventory import Kind
+from shared.wire.signature import SIGNATURE, PrivateKey, Signed, fingerprint, sign, verify
+from tests.support import agents
+from tests.support.puppets import changed
+from tests.support.tampering import sites
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)  # a Sunday
+FACTS = Facts(rows=110, schema="0123456789abcdef")
+TOMORROW = NOW + timedelta(days=1)
+
+
+def refused(policy: dict[str, object], packet: Packet, now: datetime = NOW) -> str:
+    with pytest.raises(NotAllowed) as caught:
+        judge(Policy.model_validate(policy), packet, FACTS, now)
+    assert caught.value.word.split()[0] in WORDS
+    return caught.value.word
+
+
+def allowed(policy: dict[str, object], packet: Packet, now: datetime = NOW) -> str:
+    return judge(Policy.model_validate(policy), packet, FACTS, now).signer
+
+
+# ---- one refusal a category ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "word"),
+    [
+        ({"kinds": ["describe"]}, "kind"),
+        ({"detectors": ["vae"]}, "detector"),
+        ({"schema": "fedcba9876543210"}, "schema"),
+        ({"signers": ["SHA256:" + "A" * 43]}, "signer"),
+        ({"dp": {"required": True}}, "privacy"),
+        ({"hours": {"windows": ["Mon-Sat 00:00-24:00"]}}, "hours"),
+        ({"hours": {"windows": ["Sun 18:00-23:00"], "announce": True}}, "hours until 2026-11-22T18:00Z"),
+        ({"caps": {"window": 7}}, "resources"),
+        ({"caps": {"hidden": 7}}, "resources"),
+        ({"caps": {"latent": 3}}, "resources"),
+        ({"caps": {"windows": 27}}, "resources"),  # 110 rows at a stride of 4: 28
+    ],
+)
+def test_what_a_policy_forbids_is_refused_by_its_word(policy: dict[str, object], word: str) -> None:
+    assert refused(policy, agents.train()) == word
+
+
+def test_the_defaults_and_the_exact_limits_allow() -> None:
+    assert allowed({}, agents.train()) == ""
+    caps = {"window": 8, "hidden": 8, "latent": 4, "windows": 28, "batch_size": 64, "local_epochs": 1}
+    exact = {"kinds": ["train"], "detectors": ["hac-uml"], "schema": FACTS.schema, "caps": caps}
+    assert allowed({**exact, "hours": {"windows": ["Sun 12:00-12:01"]}}, agents.train()) == ""
+
+
+@pytest.mark.parametrize(("field", "value"), [("local_epochs", 51), ("batch_size", 4097)])
+def test_a_recipe_that_asks_for_too_much_work(field: str, value: int) -> None:
+    assert refused({}, agents.train(recipe=agents.with_training(**{field: value}))) == "resources"
+
+
+def test_a_batch_of_everything_counts_as_everything() -> None:
+    whole = agents.train(recipe=agents.with_training(batch_size=0))
+    assert allowed({"caps": {"batch_size": 28}}, whole) == ""
+    assert refused({"caps": {"batch_size": 27}}, whole) == "resources"
+
+
+def test_outside_the_hours_a_plant_still_describes_itself() -> None:
+    closed = {"hours": {"windows": ["Mon 00:00-01:00"]}, "dp": {"required": True}}
+    assert allowed(closed, agents.describe()) == ""
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "fine"), [(8.0, True), (0.5, True), (8.1, False), (0, False), (-1, False), (float("nan"), False)]
+)
+def test_privacy_must_be_offered_within_the_floor(epsilon: float, fine: bool) -> None:
+    offer, policy = changed(agents.train(), numbers={EPSILON: epsilon}), {"dp": {"required": True}}
+    assert (allowed(policy, offer) == "") if fine else (refused(policy, offer) == "privacy")
+
+
+def test_a_claim_of_privacy_that_the_agent_cannot_keep_is_not_trained_without_it() -> None:
+    agent = PlantAgent(sites()[0])
+    offer = changed(agents.train(), numbers={EPSILON: 4.0})
+    assert agent.handle(offer).texts["refused"] == "CP-501 BadPayload"
+
+
+@pytest.mark.parametrize("texts", [{"kind": "spy"}, {"kind": None}, {"recipe": "{"}, {"recipe": None}])
+def test_what_is_no_request_is_no_matter_of_policy(texts: dict[str, object]) -> None:
+    with pytest.raises(BadPayload):
+        judge(Policy(), changed(agents.train(), texts=texts), FACTS, NOW)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"colour": 1},
+        {"kinds": "train"},
+        {"signers": ["SHA256:short"]},
+        {"dp": {"required": "yes"}},
+        {"dp": {"max_epsilon": float("inf")}},
+        {"budget": {"rounds_a_day": 0}},
+        {"caps": {"windows": 1.5}},
+        {"schema": "others"},
+    ],
+)
+def test_a_policy_is_strict(broken: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate(broken)
+
+
+def test_the_digest_is_of_what_is_in_force(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("")
+    (tmp_path / "b.toml").write_text("[budget]\nrounds_a_day = 10_000\n")
+    (tmp_path / "c.toml").write_text("[budget]\nrounds_a_day = 9_999\n")
+    a, b, c = (read_policy(tmp_path / f"{name}.toml").digest for name in "abc")
+    assert a == b != c
+
+
+# ---- signatures ------------------------------------------------------------------------------------------------------
+
+KEYS: tuple[PrivateKey, ...] = (Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1()))
+OTHER = Ed25519PrivateKey.generate()
+
+
+def signed(key: PrivateKey, packet: Packet, until: datetime = TOMORROW) -> Packet:
+    text = sign(key, Signed(packet.texts["run"], packet.texts["recipe"]), until)
+    return changed(packet, texts={SIGNATURE: text})
+
+
+@pytest.mark.parametrize("key", KEYS, ids=["ed25519", "p384"])
+def test_a_run_signed_by_a_signer_is_served_and_named(key: PrivateKey) -> None:
+    name = fingerprint(key.public_key())
+    verdict = judge(Policy(signers=(name,)), signed(key, agents.train()), FACTS, NOW)
+    assert (verdict.signer, verdict.kind) == (name, Kind.TRAIN)
+    assert verdict.packet == agents.train()  # what was for the policy only goes no further
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        signed(OTHER, agents.train()),
+        signed(KEYS[0], agents.train(), NOW - timedelta(hours=1)),
+        changed(signed(KEYS[0], agents.train()), texts={"run": "another"}),
+        changed(
+            signed(KEYS[0], agents.train()),
+            texts={"recipe": agents.train(recipe=agents.with_training(seed=9)).texts["recipe"]},
+        ),
+        changed(agents.train(), texts={SIGNATURE: "v1.a.b.c"}),
+        changed(agents.train(), texts={SIGNATURE: "v1." + "A" * 5000}),
+        changed(agents.train(), texts={SIGNATURE: "\ud800.é.."}),
+        agents.train(),
+    ],
+    ids=["other key", "ended", "other run", "other recipe", "no base64", "too long", "no text", "unsigned"],
+)
+def test_a_run_that_no_signer_signed_is_refused(forged: Packet) -> None:
+    assert refused({"signers": [fingerprint(KEYS[0].public_key())]}, forged) == "signer"
+
+
+def test_every_changed_bit_of_a_signature_is_refused() -> None:
+    what = Signed("r", "recipe")
+    text = sign(KEYS[0], what, TOMORROW)
+    assert verify(text, what, NOW) == fingerprint(KEYS[0].public_key())
+    ends = [at for at in range(len(text)) if at + 1 == len(text) or text[at + 1] == "."]  # some bits there are spare
+    for at in sorted({*range(0, len(text), 7), *ends}):
+        other = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        with pytest.raises(BadPayload):
+            verify(other, what, NOW)
+
+
+def test_a_weaker_key_is_no_signer() -> None:
+    weak = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(BadPayload, match="neither"):
+        verify(sign(weak, Signed("r", "x"), TOMORROW), Signed("r", "x"), NOW)
+
+
+# ---- hours -----------------------------------------------------------------------------------------------------------
+
+VIENNA = ZoneInfo("Europe/Vienna")
+
+
+def opening(windows: list[str], local: str, zone: ZoneInfo = VIENNA) -> str | None:
+    now = datetime.fromisoformat(local).replace(tzinfo=zone)
+    found = next_opening(tuple(map(parse_window, windows)), zone, now)
+    return None if found is None else f"{found.astimezone(zone):%a %H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("windows", "local", "expected"),
+    [
+        (["Mon-Fri 18:00-06:00"], "2026-11-20T17:59", "Fri 18:00"),
+        (["Mon-Fri 18:00-06:00"], "2026-11-20T18:00", None),
+        (["Mon-Fri 18:00-06:00"], "2026-11-21T05:59", None),  # Friday's night ends on Saturday
+        (["Mon-Fri 18:00-06:00"], "2026-11-21T06:00", "Mon 18:00"),
+        (["Sat,Sun 00:00-24:00"], "2026-11-22T23:59", None),
+        (["Sat,Sun 00:00-24:00"], "2026-11-23T00:00", "Sat 00:00"),
+        (["Sat-Mon 10:00-11:00"], "2026-11-23T10:30", None),
+        (["daily 22:00-05:30", "Wed 12:00-13:00"], "2026-11-25T11:00", "Wed 12:00"),
+        (["daily 12:00-12:00"], "2026-11-25T11:00", None),  # a whole day from noon to noon
+        (["Sun 01:00-05:00"], "2026-10-25T04:30", None),  # clocks go back at 3
+        (["daily 02:30-02:40"], "2026-03-29T01:59", "Sun 03:30"),  # a time that is left out in spring
+    ],
+)
+def test_when_a_plant_opens(windows: list[str], local: str, expected: str | None) -> None:
+    assert opening(windows, local) == expected
+
+
+@pytest.mark.parametrize(
+    ("days", "span"),
+    [
+        ("", ""),
+        ("nights", ""),
+        ("Mon", "8:00-9:00"),
+        ("Mon", "25:00-26:00"),
+        ("Mon", "10:60-11:00"),
+        ("Mon", "24:00-01:00"),
+        ("Mon", "10:00-11:00 "),
+        ("Foo", "10:00-11:00"),
+        ("Mon-Tue-Wed", "10:00-11:00"),
+        ("Mon,", "10:00-11:00"),
+    ],
+)
+def test_windows_that_say_nothing(days: str, span: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_window(f"{days} {span}")
+
+
+# ---- budget ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_day_and_a_run_have_so_many_rounds_and_a_restart_forgets_none(tmp_path: Path) -> None:
+    def ledger() -> Ledger:
+        return Ledger(tmp_path / "ledger.json", Budget(rounds_a_day=3, rounds_a_run=2))
+
+    ledger().charge("a", "1", NOW)
+    ledger().charge("a", "1", NOW)  # sent again: the answer is the same, and nothing is charged
+    ledger().charge("a", "2", NOW)
+    with pytest.raises(NotAllowed, match="the run has had 2 rounds"):
+        ledger().charge("a", "3", NOW)
+    ledger().charge("b", "1", NOW)
+    with pytest.raises(NotAllowed, match="3 rounds were computed on 2026-11-22"):
+        ledger().charge("b", "2", NOW)
+    ledger().charge("b", "2", TOMORROW)
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
+
+
+def test_an_earlier_request_sent_again_is_charged(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.json", Budget(rounds_a_run=2))
+    for digest in ("1", "2"):
+        ledger.charge("a", digest, NOW)
+    with pytest.raises(NotAllowed):
+        ledger.charge("a", "1", NOW)
+
+
+def test_a_ledger_that_cannot_be_read_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").write_text('{"days": {"2026-11-22": -5}}')
+    with pytest.raises(AuditBroken, match=r"ledger\.json"):
+        Ledger(tmp_path / "ledger.json", Budget())
+
+
+def test_a_ledger_does_not_grow_with_the_names_of_runs(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.json", Budget())
+    ledger._accounts = ledger._accounts.model_validate(
+        {"runs": {f"r{i}": {"rounds": 1, "last": "", "day": "2026-01-01"} for i in range(5_000)}}
+    )
+    ledger.charge("x" * 10_000, "1", NOW)
+    assert len(ledger._accounts.runs) == 5_000
+    assert max(map(len, ledger._accounts.runs)) < 70
+
+
+# ---- the guard -------------------------------------------------------------------------------------------------------
+
+
+def guard(folder: Path, policy: Policy) -> tuple[Guard, AuditLog]:
+    stop = CallStop()
+    agent, log = PlantAgent(sites()[0], stop=stop), AuditLog(folder / "audit")
+    return Guard(agent, policy, FACTS, Ledger(folder / "ledger.json", policy.budget), log, stop, lambda: NOW), log
+
+
+def test_the_word_travels_and_the_reason_stays(tmp_path: Path) -> None:
+    policy = Policy.model_validate({"budget": {"rounds_a_run": 1}, "caps": {"hidden": 8}})
+    keeper, log = guard(tmp_path, policy)
+    assert "refused" not in decode_frame(keeper.handle(encode_frame(agents.train("r", 2)))).texts
+    reply = decode_frame(keeper.handle(encode_frame(agents.train("r", 3))))
+    log.close()
+    assert reply.texts == {
+        "run": "r",
+        "kind": "train",
+        "model": agents.model().digest,
+        "plant": "north",
+        "refused": "CP-603 budget",
+    }
+    assert reply.numbers == {"round": 3, "protocol": 1}
+    assert "as many as a run may have" in (tmp_path / "audit" / "audit.jsonl").read_text()
+
+
+def test_the_server_reads_the_refusal_as_the_plants_own(tmp_path: Path) -> None:
+    keeper, log = guard(tmp_path, Policy.model_validate({"kinds": ["describe"]}))
+    reply = decode_frame(keeper.handle(encode_frame(agents.train("r", 3))))
+    log.close()
+    expected = Expectation(Kind.TRAIN, "r", 3, agents.model().digest, plant="north")
+    assert parse_reply(reply, expected) == Rejected("north", "refused by the plant: CP-603 kind")
+
+
+def test_a_bug_in_the_agent_is_a_code_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, log = guard(tmp_path, Policy())
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("LIT301 was 812.5 at noon")
+
+    monkeypatch.setattr(PlantAgent, "answer", fail)
+    answer = keeper.handle(encode_frame(agents.train()))
+    log.close()
+    assert decode_frame(answer).texts["refused"] == "CP-000 Unexpected"
+    assert b"LIT301" not in answer
+    assert "LIT301 was 812.5" in (tmp_path / "audit" / "audit.jsonl").read_text()
+
+
+def test_a_hostile_head_is_logged_in_bounds(tmp_path: Path) -> None:
+    keeper, log = guard(tmp_path, Policy())
+    hostile = Packet({}, {"round": 10**40}, {"run": "x\n\x1b[31m" * 50_000, "kind": "train\n"})
+    keeper.handle(encode_frame(hostile))
+    log.close()
+    (line,) = (tmp_path / "audit" / "audit.jsonl").read_text().splitlines()
+    assert len(line) < 2_000
+    assert "\\u001b" not in line
