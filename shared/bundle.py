@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.config import Recipe
+from shared.disk import sync_folder
 from shared.errors import BundleInvalid, ModelCorrupt
 from shared.model import GlobalModel, parse_model
 from shared.preprocess import Preprocessor, Scaler
@@ -110,11 +111,11 @@ def _publish(bundle: Bundle, folder: Path) -> None:
     fresh.mkdir(parents=True)
     for name, data in {**files, _INDEX: json.dumps({**index, "digest": _seal(index)}, indent=1).encode()}.items():
         _write_synced(fresh / name, data)
-    _sync_folder(fresh)
+    sync_folder(fresh)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -126,15 +127,6 @@ def _seal(index: dict[str, Any]) -> str:
     """Digest of an index without its `digest`."""
     kept = {name: value for name, value in index.items() if name != "digest"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "nt":  # Windows opens no folders, and syncs their names by itself.
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

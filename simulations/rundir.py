@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from client.ingest.folder import write_site
+from shared.disk import replace_file
 from shared.errors import DataUnreadable, NothingToResume, RunDirectoryInUse
 from shared.series import Repair, SiteData
 from simulations.given import Shares
@@ -104,7 +105,7 @@ class RunFolder:
 
     def write_index(self, index: RunIndex) -> None:
         """Say that the folder is complete."""
-        write_atomically(self.root / _INDEX, index.model_dump_json(indent=1))
+        replace_file(self.root / _INDEX, index.model_dump_json(indent=1).encode())
 
     def check_data(self, index: RunIndex) -> None:
         """Refuse to go on with other data than the run began with.
@@ -149,19 +150,9 @@ class RunFolder:
             raise NothingToResume(f"{self.root / _INDEX} is damaged.", "Start the run anew.") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers see the old content or the new one."""
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
 def write_json(path: Path, content: object) -> None:
     """Write JSON atomically; NaN is refused, so that any reader can parse it."""
-    write_atomically(path, json.dumps(content, indent=1, allow_nan=False))
+    replace_file(path, json.dumps(content, indent=1, allow_nan=False).encode())
 
 
 def note_lines(notes: Sequence[Repair]) -> tuple[str, ...]:

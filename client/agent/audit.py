@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from client.agent.ledger import replace_file, sync_folder
+from shared.disk import replace_file, sync_folder
 from shared.errors import AuditBroken
 
 GENESIS = "0" * 64

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from client.agent.policy import Budget
+from shared.disk import replace_file
 from shared.errors import AuditBroken, NotAllowed
 
 Count = Annotated[int, Field(ge=0)]
@@ -109,27 +108,3 @@ def _write(path: Path, accounts: _Accounts) -> None:
         replace_file(path, accounts.model_dump_json().encode())
     except OSError as error:
         raise AuditBroken(f"cannot write the ledger {path}: {error.strerror}.", "Check the free space.") from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it holds the old content or the new one, whatever happens, and is on the disk afterwards."""
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

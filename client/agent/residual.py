@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from shared.disk import replace_file
 from shared.series import FloatArray
 
 log = logging.getLogger(__name__)
@@ -66,23 +66,14 @@ class ResidualBook:
         tensors: dict[str, np.ndarray] = {"step": np.asarray(residual.step), "run": np.frombuffer(_key(run), np.uint8)}
         tensors |= {"before": residual.before_P, "after": residual.after_P}
         try:
-            _replace(self._path, safetensors.numpy.save(tensors))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._path, safetensors.numpy.save(tensors))
         except OSError as error:
             log.warning("cannot keep the rounding of updates in %s: %s", self._path, error.strerror)
 
 
 def _key(run: str) -> bytes:
     return hashlib.sha256(run.encode(errors="surrogatepass")).digest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read(path: Path) -> tuple[bytes, Residual] | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from client.ingest.base import check_name
 from client.ingest.files import read_array, read_text
+from shared.disk import sync_folder
 from shared.errors import DataError, DataNotFound, DataUnreadable, InvalidConfig
 from shared.schema import SensorSchema
 from shared.series import BoolArray, FloatArray, Repair, SiteData
@@ -88,9 +89,9 @@ def _write_then_rename(folder: Path, site: SiteData, about: _SiteFile) -> None:
             text.flush()
             os.fsync(text.fileno())
         scratch.chmod(0o755)  # mkdtemp makes it private to its maker
-        _sync_folder(scratch)
+        sync_folder(scratch)
         scratch.rename(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -101,14 +102,6 @@ def _arrays(site: SiteData) -> Iterator[tuple[str, NDArray[np.generic]]]:
     yield "test.npy", np.asarray(site.test_TD, dtype=np.float32)
     if site.labels_T is not None:
         yield "labels.npy", np.asarray(site.labels_T, dtype=np.bool_)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_site(folder: Path) -> SiteData:

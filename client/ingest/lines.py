@@ -37,12 +37,6 @@ class Lines:
     first: int
 
 
-def is_utf16(path: Path) -> bool:
-    """Whether a file begins with the byte-order mark of UTF-16, as `Unicode text` saved by Excel does."""
-    with path.open("rb") as file:
-        return file.read(2) in _UTF16
-
-
 def head(path: Path, most: int = 40, size: int = 65_536) -> tuple[str, ...]:
     """The first lines of a text, for recognising it. Raises nothing for broken content."""
     with path.open("rb") as file:

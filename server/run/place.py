@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.disk import replace_file
 from shared.errors import FileTrouble, InvalidConfig
 
 
@@ -128,7 +129,7 @@ class ServerPlace:
         """Tell other commands where the SuperLink is."""
         root = None if endpoint.root is None else str(endpoint.root)
         content = {"address": endpoint.address, "root": root, "gateway": endpoint.gateway, "pid": endpoint.pid}
-        write_whole(self.run / "endpoint.json", json.dumps(content).encode())
+        replace_file(self.run / "endpoint.json", json.dumps(content).encode(), 0o600)
 
     def read_endpoint(self) -> Endpoint:
         """Where the SuperLink is.
@@ -143,14 +144,3 @@ class ServerPlace:
         except (OSError, ValueError, KeyError, TypeError) as error:
             cure = f"Start one with `crossplant server run --federation {self.root}`."
             raise InvalidConfig(f"no server runs for {self.root}.", cure) from error
-
-
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file so that readers see the old content or the new one, and nobody else sees either."""
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.run.place import ServerPlace, write_whole
+from server.run.place import ServerPlace
 from server.store.rows import RunInfo, RunStatus
 from server.store.store import RoundStore
+from shared.disk import replace_file
 from shared.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Submission:
             "run": self.run, "roster": self.roster, "carrier": self.carrier,
             "attempts": self.attempts, "rounds": self.rounds,
         }  # fmt: skip
-        write_whole(folder / f"{self.run}.json", json.dumps(content).encode())
+        replace_file(folder / f"{self.run}.json", json.dumps(content).encode(), 0o600)
 
     @classmethod
     def read(cls, path: Path) -> Submission:

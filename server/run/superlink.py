@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.run.place import Endpoint, ServerPlace, write_whole
+from server.run.place import Endpoint, ServerPlace
+from shared.disk import replace_file
 from shared.flower_process import LOOPBACK, environment, healthy, script
 from shared.supervise import Spec
 
@@ -61,11 +62,11 @@ def executor(place: ServerPlace, endpoint: Endpoint, store: str) -> Spec:
 
 def make_private_files(place: ServerPlace) -> None:
     """The executor's secret and the loopback certificate: made anew at every start, they leave this machine never."""
-    write_whole(place.secret, secrets.token_hex(32).encode())
+    replace_file(place.secret, secrets.token_hex(32).encode(), 0o600)
     key = ec.generate_private_key(ec.SECP384R1())
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    write_whole(place.loopback_key, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    write_whole(place.loopback_certificate, _self_signed(key).public_bytes(pem))
+    replace_file(place.loopback_key, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain), 0o600)
+    replace_file(place.loopback_certificate, _self_signed(key).public_bytes(pem), 0o600)
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

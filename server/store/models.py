@@ -16,6 +16,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from server.rounds import OptimizerState
+from shared.disk import sync_folder
 from shared.errors import ModelCorrupt, StoreError
 from shared.model import GlobalModel, read_model
 from shared.series import FloatArray
@@ -73,15 +74,6 @@ def publish(path: Path) -> None:
 def staged(path: Path) -> Path:
     """The temporary name: always the same for the same file, so that a killed writer leaves nothing that grows."""
     return path.with_name(f".{path.name}.tmp")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shared import disk
+from shared.disk import sync_folder
 from shared.errors import FileTrouble
 
 MOST_BYTES = 1 << 20
@@ -94,14 +96,9 @@ def replace_file(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     Raises:
         FileTrouble: the disk refuses.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        scratch.unlink(missing_ok=True)
-        write_new(scratch, data, mode)
-        os.replace(scratch, path)
-        _sync_folder(path.parent)
+        disk.replace_file(path, data, mode)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise FileTrouble(f"cannot write {path}: {_reason(error)}.") from error
 
 
@@ -122,7 +119,7 @@ def new_folder(folder: Path, mode: int = 0o700) -> Iterator[Path]:
         scratch.chmod(mode)
         _sync_tree(scratch)
         os.rename(scratch, final)  # Onto nothing or an empty folder; anything else refuses.
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             _refuse_used(final, folder)
@@ -158,7 +155,7 @@ class Change:
         """Make the change certain, then carry it out."""
         _sync_tree(self._staged)
         os.rename(self._staged, self._folder / _PENDING)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         _carry_out(self._folder)
 
     def drop(self) -> None:
@@ -226,23 +223,15 @@ def _carry_out(folder: Path) -> None:
             place = folder / path.relative_to(pending)
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
     shutil.rmtree(pending)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def _sync_tree(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():
-            _sync_folder(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(path)
 
 
 def _reason(error: BaseException) -> str:

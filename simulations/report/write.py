@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from shared.disk import replace_file
 from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult
 from simulations.report import reproduce, tables
@@ -21,7 +22,6 @@ from simulations.report.movement import clusters
 from simulations.report.sites import ranking, timeline
 from simulations.report.summary import sentences, tiles, warnings
 from simulations.report.words import count, duration, number, percent
-from simulations.rundir import write_atomically
 
 _TEMPLATE = "template.html.j2"
 _OPEN_SITES, _OPEN_ROUNDS = 6, 40  # up to so many are shown unfolded
@@ -51,7 +51,7 @@ def write_report(path: Path, material: Material) -> None:
     with house_style():
         page = _page(material)
     html = _environment().get_template(_TEMPLATE).render(page)
-    write_atomically(path, html.encode("utf-8", "replace").decode("utf-8"))
+    replace_file(path, html.encode("utf-8", "replace"))
 
 
 def _environment() -> Environment:

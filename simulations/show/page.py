@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from shared.disk import replace_file
 from shared.metrics.events import spans
 from shared.series import SiteData
 from simulations.show.choose import Chosen, View, stretches, tag_columns
@@ -58,22 +58,8 @@ def write_page(path: Path, chosen: Chosen, view: View) -> int:
     page = _page(chosen, view, along, panels) | {"left_out": max(0, len(columns) - _MOST_TAGS)}
     html = _environment().get_template("show.html.j2").render(page)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, html.encode("utf-8", "replace"))
+    replace_file(path, html.encode("utf-8", "replace"))
     return sum(1 for panel in panels if panel.curve.path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Readers see the old page or the new one; what fails leaves nothing behind."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 def _environment() -> Environment:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from client.ingest.base import load
+from shared.config import build
 from simulations.given import SHOWN, Given, Shares, print_shares, shares
+from simulations.made import make_sites
 from simulations.partition import partition
 from simulations.report.given import given_table, given_words
 from simulations.rundir import RunIndex
@@ -122,3 +125,12 @@ def test_a_run_of_an_earlier_version_has_no_table(tmp_path: Path) -> None:
     assert "What each site got" not in report(tmp_path, whole()).text
     index = {"run": "a", "store": ".", "origin": {}, "notes": [], "data": {}}
     assert RunIndex.model_validate(index).given is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "plants"),
+    [({}, 5), ({"sites": 3}, 3), ({"partition": "by-mode", "sites": 2}, 5), ({"partition": "by-stage", "sites": 6}, 1)],
+)
+def test_sites_counts_what_the_partition_gives(flags: dict[str, Any], plants: int) -> None:
+    config, _ = build({"test": {"data": {"rows": 200, **flags}}})
+    assert len(make_sites(config)) == plants

@@ -13,7 +13,6 @@ from simulations.twin.network.plant import Network
 
 Values = NDArray[np.float64]
 EPOCH = datetime(2017, 1, 1)
-MINUTE = 60
 HIGHEST = 1.05  # of a wander, where 1 is the published 99th percentile
 
 

@@ -18,7 +18,6 @@ LEAKS = {
     "LIT101": 0, "LIT301": 1, "LIT401": 2,  # a hole in the tank
     "FIT101": 0, "FIT201": 1, "FIT301": 2,  # a hole in the pipe that fills it, behind the meter
 }  # fmt: skip
-PIPES = {"FIT101": 0, "FIT201": 1, "FIT301": 3, "FIT401": 4}  # the flow that passes each meter (`process.FLOWS`)
 DOSING = ("P201", "P203", "P205", "P403")
 
 _UF = ("P302", "MV301", "MV302", "MV303", "MV304", "P602", "FIT301", "DPIT301", "FIT601", "LIT301", "LIT401")
