@@ -142,6 +142,16 @@ def test_faults_of_columns_are_counted_and_named(only, folder: Path) -> None:  #
     assert "T3 86 (as far as 258.11" in told
 
 
+def test_a_rare_mode_that_training_has_seen_is_nothing_to_wonder_about_in_test(only, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    """FIT601: zero but for the back-wash, in less than 1 % of the rows."""
+    site = a_site()
+    train_TD, test_TD = site.train_TD.copy(), site.test_TD.copy()
+    train_TD[:, 0], test_TD[:, 0] = np.arange(len(train_TD)) % 2 / 100, 0
+    train_TD[7, 0], test_TD[50:60, 0], test_TD[70, 0] = 2, 1.9, 2.1
+    only(MadeUp("wash", [changed(site, train_TD=train_TD, test_TD=test_TD)]))
+    assert ("warning", "north/test", 1) in findings(examine(folder), "outlying")
+
+
 def test_an_outlying_reading_does_not_hide_behind_a_constant_training_column(only, folder: Path) -> None:  # type: ignore[no-untyped-def]
     """M-6: the telemetry is -1 throughout training and jumps to 258.11 for 186 test rows."""
     site = a_site()

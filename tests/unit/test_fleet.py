@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from client.ingest.base import find, load
-from client.ingest.doctor import examine
+from client.ingest.doctor import command, examine
 from client.ingest.fleet import is_made, made_plants
 from simulations.twin.make import make, simulate
 from tests.support import official
@@ -51,3 +51,9 @@ def test_issued_files_are_no_made_plants(tmp_path: Path) -> None:
     assert not is_made(tmp_path / "issued")
     (tmp_path / "issued" / "events.csv").write_text("my own list\n", encoding="utf-8")
     assert not is_made(tmp_path / "issued")
+
+
+def test_many_rows_of_a_second_are_joined_in_the_next_command(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command.JOINED not in str(examine(fleet).sections[0].next)
+    monkeypatch.setattr(command, "MANY", 5_000)
+    assert command.JOINED in str(examine(fleet).sections[0].next)
