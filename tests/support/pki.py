@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 
@@ -18,13 +19,21 @@ from cryptography.x509 import load_der_x509_certificate
 from server.provision.change import approve
 from server.provision.federation import create, opened
 from server.provision.kit import build_kit
-from shared.pki.certificates import common_name
+from shared.pki.certificates import common_name, utc_now
 from shared.pki.install import install
 from shared.pki.kit import write_kit
 from shared.pki.request import new_site, read_request
 from shared.preflight.verdict import Verdict
 
 HOSTS = ["localhost", "127.0.0.1"]
+NOW, DAY = utc_now(), timedelta(days=1)
+SECRET = b"PRIVATE KEY"
+"""What every private key in PEM says of itself."""
+
+
+def mode(path: Path) -> int:
+    """A file's rights."""
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def make(tmp: Path, now: datetime, name: str = "water") -> Path:

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,14 @@ from client.ingest.folder import write_site
 from client.preflight import checks as plant_checks
 from server.provision.change import revoke
 from server.provision.federation import opened
-from shared.pki import certificates, keys
 from shared.preflight.machine import versions
 from shared.preflight.network import NAMES, Peer, judge_clock, reach
 from shared.preflight.verdict import Verdict
 from tests.conftest import site
 from tests.support.command import crossplant_here
 from tests.support.pki import (
+    DAY,
+    NOW,
     digests,
     failed,
     healthy_answer,
@@ -36,19 +36,6 @@ from tests.support.pki import (
     server_side,
     take_in,
 )
-
-NOW = certificates.utc_now()
-DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
-
-
-@pytest.fixture
-def fed(tmp_path: Path) -> Path:
-    return make(tmp_path, NOW)
 
 
 @pytest.fixture

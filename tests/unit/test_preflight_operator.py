@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,14 @@ from server.provision.change import renew_authority, revoke
 from server.provision.federation import opened
 from server.provision.preflight import checks as operator_checks
 from shared.errors import InvalidConfig
-from shared.pki import certificates, keys
+from shared.pki import keys
 from shared.preflight.machine import disk, rights, socket_free
 from shared.preflight.network import parse_address
 from shared.preflight.verdict import Verdict, as_json, judged, ready
 from tests.support.pki import (
+    DAY,
     HOSTS,
+    NOW,
     client_side,
     digests,
     failed,
@@ -30,20 +31,6 @@ from tests.support.pki import (
     served,
     take_in,
 )
-
-NOW = certificates.utc_now()
-DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
-
-
-@pytest.fixture
-def fed(tmp_path: Path) -> Path:
-    return make(tmp_path, NOW)
-
 
 # ---- the machine ----
 

@@ -17,11 +17,6 @@ from tests.support.pki import digests, make, take_in
 SPOKEN = re.compile(r"(?:[0-9a-f]{4}-){7}[0-9a-f]{4}")
 
 
-@pytest.fixture(autouse=True)
-def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
-
-
 def done(*arguments: str | Path) -> str:
     """What a command prints that ends well."""
     result = crossplant_here("provision", *arguments)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import stat
 import subprocess
 import zipfile
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,30 +14,12 @@ from server.provision.change import approve, renew
 from server.provision.federation import opened, read
 from server.provision.kit import build_kit
 from shared.errors import FileTrouble
-from shared.pki import certificates, keys
+from shared.pki import certificates
 from shared.pki.install import install
 from shared.pki.kit import read_kit, write_kit
 from shared.pki.request import new_site, read_request
 from shared.pki.trouble import CertificateUnusable, KitRefused
-from tests.support.pki import digests, give_kit, make, take_in
-
-NOW = certificates.utc_now()
-DAY = timedelta(days=1)
-SECRET = b"PRIVATE KEY"
-
-
-@pytest.fixture(autouse=True)
-def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
-
-
-@pytest.fixture
-def fed(tmp_path: Path) -> Path:
-    return make(tmp_path, NOW)
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+from tests.support.pki import DAY, NOW, SECRET, digests, give_kit, make, mode, take_in
 
 
 def test_a_kit_holds_no_private_key_and_what_it_says_it_holds(fed: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,26 +21,7 @@ from shared.pki.install import install
 from shared.pki.kit import write_kit
 from shared.pki.request import new_site, read_request
 from shared.pki.trouble import CertificateUnusable, RequestRefused
-from tests.support.pki import digests, make, take_in
-
-NOW = certificates.utc_now()
-DAY = timedelta(days=1)
-SECRET = b"PRIVATE KEY"
-
-
-@pytest.fixture(autouse=True)
-def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
-
-
-@pytest.fixture
-def fed(tmp_path: Path) -> Path:
-    return make(tmp_path, NOW)
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
+from tests.support.pki import DAY, NOW, digests, take_in
 
 # ---- revoke ----
 
