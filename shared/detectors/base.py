@@ -96,6 +96,12 @@ class Detector(nn.Module, ABC):
         latents_NZ = self.encode(windows_NWD)
         return self.decode(latents_NZ), latents_NZ
 
+    @abstractmethod
+    def graph(self) -> bytes:
+        """`forward` for one window as an ONNX model: `windows` (1, W, D) to `reconstruction` (1, W, D) and `latents`
+        (1, Z), float32. The same weights give the same bytes.
+        """
+
     def loss(self, windows_NWD: Tensor, target: ClusterTarget | None, noise: torch.Generator | None = None) -> Loss:
         """L = ||x - x'||^2 / (W D) + alpha KL(p || q), averaged over windows; separable over windows."""
         latents_NZ = self.encode(windows_NWD, noise)

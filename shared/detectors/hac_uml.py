@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,3 +77,24 @@ class HacUml(Detector):
             states, _ = layer(states if depth == 0 else self.dropout(states, noise))
         windows_NWD: Tensor = self.output(states)
         return windows_NWD
+
+    def graph(self) -> bytes:
+        from shared.detectors.graph import Graph  # needs the package onnx, which a plant has
+
+        c, g = self.config, Graph(self.weights())
+        states = g.node("Transpose", ["windows"], ["window_first"], perm=[1, 0, 2])
+        for depth in range(c.layers):
+            states = g.lstm(states, f"encoder.{depth}", both_ways=True, last_only=depth == c.layers - 1)
+        # The last states of the two ways are those at the newest and at the oldest sample: what `encode` takes.
+        ends = g.reshape(g.node("Transpose", [states], ["ends.beside"], perm=[1, 0, 2]), [1, 2 * c.hidden], "ends")
+        bounded = c.bottleneck == "tanh"
+        latents = g.linear(ends, "bottleneck", "latents.free" if bounded else "latents")
+        if bounded:
+            latents = g.node("Tanh", [latents], ["latents"])
+        repeats = g.constant("repeats", np.array([c.window, 1, 1], np.int64))
+        states = g.node("Expand", [g.reshape(latents, [1, 1, c.latent], "latent"), repeats], ["latent.repeated"])
+        for depth in range(c.layers):
+            states = g.lstm(states, f"decoder.{depth}", both_ways=False)
+        g.node("Transpose", [g.linear(states, "output", "rows")], ["reconstruction"], perm=[1, 0, 2])
+        window = (1, c.window, self.dim)
+        return g.model({"windows": window}, {"reconstruction": window, "latents": (1, c.latent)})
