@@ -64,7 +64,7 @@ def answer(packet: Packet, number: int) -> Packet:
     texts = {**head, "plant": f"plant-{number:05d}"}
     numbers = {"round": request.round, "protocol": PROTOCOL}
     if request.kind is Kind.DESCRIBE:
-        schema = SensorSchema(tags=tuple(f"T{i:02d}" for i in range(DIM)), period_s=1.0).model_dump_json()
+        schema = SensorSchema(tags=tuple(f"T{i:02d}" for i in range(DIM)), period_s=1.0).json.decode()
         about = {**texts, "schema": schema, "manifest": encode_manifest(manifest())}
         return Packet({}, {**numbers, "examples": EXAMPLES, "segments": 22}, about)
     if request.kind is Kind.CALIBRATE:

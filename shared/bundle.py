@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from shared.artefact import Artefact
 from shared.config import Recipe
 from shared.disk import sync_folder
 from shared.errors import BundleInvalid, ModelCorrupt
@@ -40,7 +39,7 @@ _MODEL = "model.safetensors"
 _INDEX = "bundle.json"
 
 
-class Provenance(BaseModel):
+class Provenance(Artefact, frozen=True, kw_only=True):
     """Where a bundle came from.
 
     Attributes:
@@ -49,8 +48,6 @@ class Provenance(BaseModel):
         model: digest of the global model.
         holdout_loss: mean reconstruction error on the site's held-out normal data.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: str
     run: str
@@ -96,13 +93,13 @@ def _publish(bundle: Bundle, folder: Path) -> None:
     files = {
         _MODEL: bundle.model.file_bytes,
         "recipe.json": bundle.recipe.model_dump_json(indent=1).encode(),
-        "schema.json": bundle.schema.model_dump_json(indent=1).encode(),
-        "preprocessor.json": bundle.preprocessor.model_dump_json(indent=1).encode(),
-        "score.json": bundle.score.model_dump_json(indent=1).encode(),
-        "threshold.json": bundle.threshold.model_dump_json(indent=1).encode(),
+        "schema.json": bundle.schema.pretty,
+        "preprocessor.json": bundle.preprocessor.pretty,
+        "score.json": bundle.score.pretty,
+        "threshold.json": bundle.threshold.pretty,
     }
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    index = {"format": FORMAT, "provenance": bundle.provenance.model_dump(), "digests": digests}
+    index = {"format": FORMAT, "provenance": bundle.provenance.as_dict(), "digests": digests}
     fresh, old = _beside(folder, "new"), _beside(folder, "old")
     if old.is_dir() and not folder.exists():
         old.rename(folder)  # An earlier publisher was killed between its renames.
@@ -173,27 +170,27 @@ def _read(folder: Path) -> Bundle:
     index = _read_index(folder)
     data = {name: _checked(folder, name, digest) for name, digest in index["digests"].items()}
     try:
-        provenance = Provenance.model_validate(index["provenance"])
+        provenance = Provenance.of(index["provenance"])
         if provenance.model != index["digests"][_MODEL]:
             raise BundleInvalid(f"{folder}: {_MODEL} is not the model that the threshold was set for.")
         return Bundle(
             provenance=provenance,
             model=parse_model(data[_MODEL], str(folder / _MODEL)),
-            recipe=_parse(Recipe, data, "recipe.json"),
+            recipe=Recipe.model_validate_json(data["recipe.json"]),
             schema=_parse(SensorSchema, data, "schema.json"),
             preprocessor=_parse(Preprocessor, data, "preprocessor.json"),
             score=_parse(ScoreScale, data, "score.json"),
             threshold=_parse(Threshold, data, "threshold.json"),
         )
-    except (KeyError, ValidationError, ModelCorrupt) as error:
+    except (KeyError, ValueError, ModelCorrupt) as error:
         raise BundleInvalid(f"{folder}: {error}") from error
 
 
-Parsed = TypeVar("Parsed", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=Artefact)
 
 
 def _parse(kind: type[Parsed], data: dict[str, bytes], name: str) -> Parsed:
-    return kind.model_validate_json(data[name])
+    return kind.parse(data[name])
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

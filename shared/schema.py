@@ -6,12 +6,14 @@ import hashlib
 from collections import Counter
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from msgspec import Meta
 
-TagName = Annotated[str, Field(min_length=1, max_length=128)]
+from shared.artefact import Artefact
+
+TagName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class SensorSchema(BaseModel):
+class SensorSchema(Artefact, frozen=True, kw_only=True):
     """The columns of a site's data, in order.
 
     Attributes:
@@ -19,18 +21,13 @@ class SensorSchema(BaseModel):
         period_s: nominal time between two rows, in seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    tags: Annotated[tuple[TagName, ...], Meta(min_length=1, max_length=10_000)]
+    period_s: Annotated[float, Meta(gt=0)]
 
-    tags: Annotated[tuple[TagName, ...], Field(min_length=1, max_length=10_000)]
-    period_s: Annotated[float, Field(gt=0)]
-
-    @field_validator("tags")
-    @classmethod
-    def _unique(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted(tag for tag, count in Counter(tags).items() if count > 1)
+    def check(self) -> None:
+        twice = sorted(tag for tag, count in Counter(self.tags).items() if count > 1)
         if twice:
             raise ValueError(f"tag names occur twice: {', '.join(twice[:5])}")
-        return tags
 
     @property
     def dim(self) -> int:
@@ -40,7 +37,7 @@ class SensorSchema(BaseModel):
     @property
     def fingerprint(self) -> str:
         """A short digest; two sites may train one model when theirs are equal."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        return hashlib.sha256(self.json).hexdigest()[:16]
 
 
 def difference(expected: SensorSchema, got: SensorSchema, shown: int = 5) -> str:

@@ -7,16 +7,19 @@ edge use these same functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from shared.config import ScoringConfig
+from shared.artefact import Artefact
 from shared.errors import NothingToLearn, TooFewRows
 from shared.series import BoolArray
 from shared.windows import IntArray
+
+if TYPE_CHECKING:
+    from shared.config import ScoringConfig
 
 Values = NDArray[np.floating[Any]]
 Float64Array = NDArray[np.float64]
@@ -65,7 +68,7 @@ def entropy(q_NK: Values) -> Float64Array:
     return entropy_N
 
 
-class RobustScale(BaseModel):
+class RobustScale(Artefact, frozen=True, kw_only=True):
     """Median and spread of values on normal data; half of them may be anything before either moves without bound.
 
     Attributes:
@@ -73,10 +76,8 @@ class RobustScale(BaseModel):
         spread: 1.4826 times the median absolute deviation, i.e. the standard deviation if they were normal; never 0.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     median: float
-    spread: Annotated[float, Field(gt=0)]
+    spread: Annotated[float, Meta(gt=0)]
 
     @classmethod
     def fit(cls, values_N: Values, floor: float = 1e-3) -> Self:
@@ -100,7 +101,7 @@ class RobustScale(BaseModel):
         return (values_N.astype(np.float64) - self.median) / self.spread
 
 
-class ScoreScale(BaseModel):
+class ScoreScale(Artefact, frozen=True, kw_only=True):
     """How one site adds the parts of a score. A property of a model version, a site and its held-out normal data.
 
     Attributes:
@@ -108,9 +109,7 @@ class ScoreScale(BaseModel):
         error, entropy: robust scales of ln(error + 1e-8) and of the entropy; both None adds the raw parts.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    entropy_weight: Annotated[float, Field(ge=0)]
+    entropy_weight: Annotated[float, Meta(ge=0)]
     error: RobustScale | None = None
     entropy: RobustScale | None = None
 
@@ -168,6 +167,7 @@ def fit_score_scale(error_N: Values, entropy_N: Values | None, config: ScoringCo
         NothingToLearn: an error or entropy is not a finite number.
 
     Example:
+        >>> from shared.config import ScoringConfig
         >>> fit_score_scale(np.array([1.0, 1.0, 1.0]), None, ScoringConfig()).combine(np.array([1.0])).tolist()
         [0.0]
     """

@@ -60,7 +60,7 @@ class SiteResult:
         threshold = self.bundle.threshold
         head = {"site": self.site, "group": self.group, "train_rows": self.train_rows, "test_rows": self.test_rows}
         metrics = self.evaluation.to_dict() if self.evaluation else None
-        return {**head, "threshold": threshold.model_dump(), "metrics": metrics}
+        return {**head, "threshold": threshold.as_dict(), "metrics": metrics}
 
 
 def evaluate_sites(

@@ -157,7 +157,7 @@ class PlantAgent:
 
     def _describe(self, request: Request, bench: _Bench) -> _Answer:
         numbers: dict[str, Number] = {"examples": len(bench.train), "segments": bench.workspace.segment_count}
-        schema = bench.workspace.schema.model_dump_json()
+        schema = bench.workspace.schema.json.decode()
         return _Answer({}, numbers, {"schema": schema, "manifest": encode_manifest(bench.detector.manifest())})
 
     def _train(self, request: Request, bench: _Bench) -> _Answer:

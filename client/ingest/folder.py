@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from client.ingest.base import check_name
 from client.ingest.files import read_array, read_text
@@ -34,6 +34,13 @@ class _Note(BaseModel):
     count: Count
 
 
+def _sensors(value: object) -> SensorSchema:
+    return value if isinstance(value, SensorSchema) else SensorSchema.parse(json.dumps(value))
+
+
+_Sensors = Annotated[SensorSchema, PlainValidator(_sensors), PlainSerializer(SensorSchema.as_dict)]
+
+
 class _SiteFile(BaseModel):
     """`site.json`: everything about a site but its arrays."""
 
@@ -41,7 +48,7 @@ class _SiteFile(BaseModel):
 
     format: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
-    sensors: Annotated[SensorSchema, Field(alias="schema")]
+    sensors: Annotated[_Sensors, Field(alias="schema")]
     labelled: bool
     train_starts: Starts
     test_starts: Starts
@@ -138,7 +145,9 @@ def _read_about(path: Path) -> _SiteFile:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataUnreadable(f"{path}: {place}: {first['msg']}, found {str(first['input'])[:60]!r}.") from error
+        raise DataUnreadable(
+            f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}, found {str(first['input'])[:60]!r}."
+        ) from error
 
 
 def _matrix(path: Path, schema: SensorSchema) -> FloatArray:

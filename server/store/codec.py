@@ -20,8 +20,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ValidationError
-
+from shared.artefact import Artefact
 from shared.errors import StoreError, StoreUnreadable
 
 T = TypeVar("T")
@@ -84,8 +83,8 @@ class Codec:
             return {storable(str(key)): self.encode(args[1], item) for key, item in value.items()}
         if dataclasses.is_dataclass(kind):
             return self._encode_fields(kind, value)
-        if issubclass(kind, BaseModel):
-            return value.model_dump(mode="json")
+        if issubclass(kind, Artefact):
+            return value.as_dict()
         return self._encode_scalar(kind, value)
 
     def _encode_fields(self, kind: Any, value: Any) -> dict[str, Any]:
@@ -132,8 +131,8 @@ class Codec:
             return {key: self._decode(args[1], item, where) for key, item in _expect(dict, value, where).items()}
         if dataclasses.is_dataclass(kind):
             return self._decode_fields(kind, _expect(dict, value, where), where)
-        if issubclass(kind, BaseModel):
-            return _decode_model(kind, value, where)
+        if issubclass(kind, Artefact):
+            return _decode_artefact(kind, value, where)
         return self._decode_scalar(kind, value, where)
 
     def _decode_fields(self, kind: Any, value: Mapping[str, Any], where: str) -> Any:
@@ -168,11 +167,11 @@ def _attempt(read: Callable[[Any], Any], value: Any, where: str) -> Any:
         raise _bad(where, getattr(read, "__name__", "a known value"), value) from error
 
 
-def _decode_model(kind: type[BaseModel], value: Any, where: str) -> BaseModel:
+def _decode_artefact(kind: type[Artefact], value: Any, where: str) -> Artefact:
     try:
-        return kind.model_validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise StoreUnreadable(f"{where}: {kind.__name__}: {error.errors()[0]['msg']}.") from error
+        return kind.parse(json.dumps(value))
+    except ValueError as error:
+        raise StoreUnreadable(f"{where}: {kind.__name__}: {error}.") from error
 
 
 RECORDS = Codec(exact=False)

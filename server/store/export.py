@@ -46,7 +46,7 @@ def export_round(store: RoundStore, run: str, number: int, folder: Path) -> dict
 
 def model_card(state: RunState, config: RunConfig, phase: str, digest: str) -> dict[str, Any]:
     """What a model is, apart from its tensors."""
-    schema = None if state.schema is None else state.schema.model_dump(mode="json")
+    schema = None if state.schema is None else state.schema.as_dict()
     return {
         "format": 1,
         "run": state.run,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from msgspec import Meta
 
+from shared.artefact import Artefact
 from shared.errors import NothingToLearn, SchemaMismatch, TooFewRows
 from shared.preprocess.fill import fill_live, fill_training
 from shared.preprocess.filters import muted_columns
@@ -37,7 +38,7 @@ class Rows:
     starts: tuple[int, ...]
 
 
-class Preprocessor(BaseModel):
+class Preprocessor(Artefact, frozen=True, kw_only=True):
     """Everything that happens to a reading before a network sees it, fitted on a site's training rows.
 
     Attributes:
@@ -54,23 +55,19 @@ class Preprocessor(BaseModel):
         [1.0, 1.0, -1.0]
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     scaler: Scaler
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Annotated[int, Meta(ge=1)] = 1
     join: Join = "median"
-    fill_limit: Annotated[int, Field(ge=0)] = 60
+    fill_limit: Annotated[int, Meta(ge=0)] = 60
     rolling: Rolling | None = None
-    muted: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    unknown: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    muted: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    unknown: tuple[Annotated[int, Meta(ge=0)], ...] = ()
 
-    @model_validator(mode="after")
-    def _even(self) -> Self:
+    def check(self) -> None:
         if self.rolling is not None and len(self.rolling.shift) != self.dim:
             raise ValueError(f"rolling has {len(self.rolling.shift)} columns, scaler {self.dim}")
         if any(column >= self.dim for column in (*self.muted, *self.unknown)):
             raise ValueError(f"muted and unknown must be columns below {self.dim}")
-        return self
 
     @property
     def dim(self) -> int:

@@ -15,12 +15,13 @@ and in a stream numbers are added in the same order: the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.artefact import Artefact
 from shared.preprocess.blocks import CELLS
 from shared.series import FloatArray
 
@@ -30,7 +31,7 @@ MOST_ROWS = 100_000
 Floats = NDArray[np.float64]
 
 
-class Rolling(BaseModel):
+class Rolling(Artefact, frozen=True, kw_only=True):
     """A fitted rolling standardisation.
 
     Attributes:
@@ -39,18 +40,14 @@ class Rolling(BaseModel):
         first: what a gap at the start of a live recording takes, in raw units.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    rows: Annotated[int, Field(ge=2, le=MOST_ROWS)]
+    rows: Annotated[int, Meta(ge=2, le=MOST_ROWS)]
     shift: tuple[float, ...]
-    scale: tuple[Annotated[float, Field(gt=0)], ...]
+    scale: tuple[Annotated[float, Meta(gt=0)], ...]
     first: tuple[float, ...]
 
-    @model_validator(mode="after")
-    def _even(self) -> Self:
+    def check(self) -> None:
         if not len(self.shift) == len(self.scale) == len(self.first):
             raise ValueError("shift, scale and first must have one number a column each")
-        return self
 
 
 def roll(values_TD: FloatArray, starts: tuple[int, ...], rolling: Rolling) -> None:

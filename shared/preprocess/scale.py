@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.artefact import Artefact
 from shared.errors import NothingToLearn
 from shared.preprocess.blocks import columns, row_blocks
 from shared.series import FloatArray
@@ -18,7 +19,7 @@ _SDS_IN_IQR = 1.3489795003921634  # of a normal distribution
 _LEAST_SPREAD = 1e-15  # in any unit: below it there are rounding errors, and what loggers write for nothing
 
 
-class Scaler(BaseModel):
+class Scaler(Artefact, frozen=True, kw_only=True):
     """A fitted column-wise map `(x - shift) / scale`, with optional clipping.
 
     Attributes:
@@ -30,23 +31,19 @@ class Scaler(BaseModel):
         guard: bound on |scaled value|, so that one wild reading cannot overflow the network.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     kind: Scaling
     shift: tuple[float, ...]
-    scale: tuple[Annotated[float, Field(gt=0)], ...]
+    scale: tuple[Annotated[float, Meta(gt=0)], ...]
     centre: tuple[float, ...]
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
     clip_live: bool = False
-    guard: Annotated[float, Field(gt=0)] = 20.0
+    guard: Annotated[float, Meta(gt=0)] = 20.0
 
-    @model_validator(mode="after")
-    def _even(self) -> Self:
+    def check(self) -> None:
         widths = {len(part) for part in (self.shift, self.scale, self.centre, self.low, self.high) if part is not None}
         if len(widths) != 1 or (self.low is None) != (self.high is None):
             raise ValueError("shift, scale, centre, low and high must have one number a column each")
-        return self
 
     @property
     def dim(self) -> int:

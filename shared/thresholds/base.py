@@ -9,24 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from shared.config import ThresholdConfig
+from shared.artefact import Artefact
 from shared.errors import UnknownName
 from shared.scoring import Float64Array, check_calibration
 from shared.series import BoolArray
 
+if TYPE_CHECKING:
+    from shared.config import ThresholdConfig
+
 Scores = NDArray[np.floating[Any]]
-Rate = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
 
 EFFECTIVE_WANTED = 100  # notes/privacy.md, section 7.3
 
 
-class Threshold(BaseModel):
+class Threshold(Artefact, frozen=True, kw_only=True):
     """Where alarms begin, and what that number rests on.
 
     Attributes:
@@ -42,13 +45,11 @@ class Threshold(BaseModel):
         note: why it is weak, in words; empty when it is not.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     value: float
     rule: str
     fitted_on: Literal["holdout", "train"]
-    calibration_size: Annotated[int, Field(ge=1)]
-    effective_size: Annotated[float, Field(ge=1)]
+    calibration_size: Annotated[int, Meta(ge=1)]
+    effective_size: Annotated[float, Meta(ge=1)]
     false_alarm_rate: Rate | None = None
     supported_rate: Rate | None = None
     status: Literal["ok", "weak"] = "ok"
@@ -78,7 +79,7 @@ class Cut:
     caveat: str = ""
 
 
-Rule = Callable[[Float64Array, ThresholdConfig], Cut]
+Rule = Callable[[Float64Array, "ThresholdConfig"], Cut]
 _REGISTRY: dict[str, Rule] = {}
 
 
@@ -115,6 +116,7 @@ def fit(rule_name: str, scores_N: Scores, config: ThresholdConfig) -> Threshold:
         NothingToLearn: a score is NaN or infinite.
 
     Example:
+        >>> from shared.config import ThresholdConfig
         >>> fit("conformal", np.arange(1.0, 100.0), ThresholdConfig(false_alarm_rate=0.05)).value
         95.0
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.config import ThresholdConfig
 from shared.scoring import Float64Array
 from shared.thresholds.base import Cut, register
+
+if TYPE_CHECKING:
+    from shared.config import ThresholdConfig
 
 _ROUNDING = 1e-9
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from shared.config import ThresholdConfig
+from typing import TYPE_CHECKING
+
 from shared.scoring import Float64Array
 from shared.thresholds.base import Cut, register
+
+if TYPE_CHECKING:
+    from shared.config import ThresholdConfig
 
 
 @register("mean-sigma")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.config import ThresholdConfig
 from shared.scoring import Float64Array
 from shared.thresholds.base import Cut, register
 from shared.thresholds.conformal import too_few
+
+if TYPE_CHECKING:
+    from shared.config import ThresholdConfig
 
 
 @register("quantile")

@@ -270,7 +270,7 @@ def _measured(packet: Packet, names: Sequence[str], required: Sequence[str] = ()
 
 def _description(packet: Packet, expect: Expectation) -> Description:
     try:
-        schema = SensorSchema.model_validate_json(packet.texts["schema"])
+        schema = SensorSchema.parse(packet.texts["schema"])
         manifest = _manifest(json.loads(packet.texts["manifest"]))
     except (KeyError, ValueError, ValidationError, TypeError, RecursionError) as error:
         raise BadPayload("an unreadable schema or manifest.") from error

@@ -53,7 +53,7 @@ class Puppet:
         arrays: dict[str, RawArray] = {}
         if kind is Kind.DESCRIBE:
             numbers |= {"examples": self.examples, "segments": min(self.segments, self.examples)}
-            texts |= {"schema": self.schema.model_dump_json(), "manifest": encode_manifest(self.manifest)}
+            texts |= {"schema": self.schema.json.decode(), "manifest": encode_manifest(self.manifest)}
         if kind is Kind.TRAIN:
             arrays |= {f"weights/{spec.name}": self._moved(request, spec) for spec in self.manifest}
             numbers |= {"examples": self.examples, "train_loss": 0.5, "cluster_loss": 0.25, "holdout_loss": 1.0}

@@ -85,7 +85,7 @@ def test_names_that_cannot_be_files_are_refused(tmp_path: Path, name: str) -> No
         ("surplus", 1, "surplus: "),
         ("labelled", "yes", "labelled: "),
         ("schema", {"tags": ["a", "a"], "period_s": 1}, "tag names occur twice"),
-        ("schema", {"tags": ["a", "b"], "period_s": 0}, "schema.period_s: "),
+        ("schema", {"tags": ["a", "b"], "period_s": 0}, "`$.period_s`"),
         ("schema", {"tags": ["a", "b", "c"], "period_s": 1}, "site.json needs float32 (rows, 3)"),
         ("train_starts", [], "train_starts: "),
         ("train_starts", [1], "train_starts must rise from 0"),

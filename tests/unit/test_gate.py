@@ -295,7 +295,7 @@ def test_bool_numbers_are_no_numbers(kind: Kind) -> None:
         ({"refused": "x" * 100_000}, "^refused by the plant: x{200}$"),
         ({"refused": "CP-1\nERROR all is lost\x1b[31m"}, "refused by the plant: CP-1.ERROR all is lost"),
         ({"refused": "y" * 3_000_000}, "a text of more than 2,000,000 characters"),
-        ({"schema": SCHEMA.model_dump_json()}, "fields that no train reply may carry: texts:schema"),
+        ({"schema": SCHEMA.json.decode()}, "fields that no train reply may carry: texts:schema"),
         ({"note\n": "x"}, r"fields that no train reply may carry: texts:note\?"),
     ],
 )

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from shared.errors import NothingToLearn
 from shared.preprocess import Scaler, constant_columns, fit_scaler
@@ -144,7 +143,7 @@ def test_a_scaler_survives_json_to_the_bit(clip_quantile: float | None) -> None:
     rng = np.random.default_rng(2)
     train = (rng.normal(size=(200, 3)) * [1e-4, 1, 1e5]).astype(np.float32)
     scaler = fit_scaler(train, "standard", clip_quantile)
-    again = Scaler.model_validate_json(scaler.model_dump_json())
+    again = Scaler.parse(scaler.json)
     assert again == scaler
     np.testing.assert_array_equal(again.training(train), scaler.training(train))
 
@@ -154,8 +153,8 @@ def test_a_scaler_survives_json_to_the_bit(clip_quantile: float | None) -> None:
     [{"scale": (0.0,)}, {"scale": (NAN,)}, {"shift": (INF,)}, {"guard": -1.0}, {"centre": ()}, {"low": (1.0,)}],
 )
 def test_a_scaler_that_divides_by_nothing_is_none(broken: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        Scaler.model_validate({"kind": "standard", "shift": (0.0,), "scale": (1.0,), "centre": (0.0,)} | broken)
+    with pytest.raises(ValueError):
+        Scaler.of({"kind": "standard", "shift": (0.0,), "scale": (1.0,), "centre": (0.0,)} | broken)
 
 
 def test_the_input_is_left_alone() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from pydantic import ValidationError
 
 from shared.schema import SensorSchema, difference
 
@@ -22,30 +21,30 @@ def test_the_fingerprint_tells_schemas_apart_and_nothing_else() -> None:
 
 
 def test_it_survives_json() -> None:
-    assert SensorSchema.model_validate_json(BASE.model_dump_json()) == BASE
+    assert SensorSchema.parse(BASE.json) == BASE
 
 
 @pytest.mark.parametrize(
     ("fields", "telling"),
     [
         ({"tags": ("a", "b", "a")}, "twice: a"),
-        ({"tags": ()}, "at least 1"),
-        ({"tags": ("",)}, "at least 1 character"),
-        ({"tags": ("a" * 129,)}, "at most 128"),
-        ({"period_s": 0}, "greater than 0"),
+        ({"tags": ()}, "length >= 1"),
+        ({"tags": ("",)}, "length >= 1"),
+        ({"tags": ("a" * 129,)}, "length <= 128"),
+        ({"period_s": 0}, "> 0"),
         ({"period_s": float("inf")}, "finite"),
-        ({"unit": "m"}, "Extra inputs"),
+        ({"unit": "m"}, "unknown field `unit`"),
     ],
 )
 def test_what_is_no_schema(fields: dict[str, object], telling: str) -> None:
-    with pytest.raises(ValidationError, match=telling):
-        SensorSchema.model_validate({"tags": ("a", "b"), "period_s": 1.0} | fields)
+    with pytest.raises(ValueError, match=telling):
+        SensorSchema.of({"tags": ("a", "b"), "period_s": 1.0} | fields)
 
 
 def test_many_doubled_tags_are_found_quickly() -> None:
     tags = tuple(f"tag {i // 2}" for i in range(10_000))
     begin = time.perf_counter()
-    with pytest.raises(ValidationError, match="twice: tag 0"):
+    with pytest.raises(ValueError, match="twice: tag 0"):
         SensorSchema(tags=tags, period_s=1)
     assert time.perf_counter() - begin < 0.5
 

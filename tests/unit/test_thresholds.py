@@ -34,7 +34,7 @@ def test_every_rule(rule: str) -> None:
     threshold = fit(rule, NOISE, config())
     assert (threshold.rule, threshold.fitted_on, threshold.calibration_size) == (rule, "holdout", 5_000)
     assert (threshold.status, threshold.note) == ("ok", "")
-    assert Threshold.model_validate_json(threshold.model_dump_json()) == threshold
+    assert Threshold.parse(threshold.json) == threshold
     assert fit(rule, NOISE[::-1].copy(), config()).value == pytest.approx(threshold.value)
     assert fit(rule, NOISE.astype(np.float32), config()).value == pytest.approx(threshold.value, abs=1e-5)
     with pytest.raises(TooFewRows):
