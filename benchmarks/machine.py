@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.processes import ROOT
 
-PACKAGES = ("torch", "numpy", "flwr", "ray", "sqlalchemy")
+PACKAGES = ("torch", "numpy", "onnxruntime", "flwr", "ray", "sqlalchemy")
 
 
 def machine() -> dict[str, str]:

@@ -27,7 +27,8 @@ from client.training.tensors import TensorWindows
 from client.training.workspace import prepare
 from server.coordinator import Coordinator
 from server.rounds import RunState
-from shared.bundle import Bundle, Provenance, read_bundle
+from shared.bundle.parts import Provenance
+from shared.bundle.whole import Bundle, read_bundle
 from shared.config import TRUSTED, RunConfig, build
 from shared.detectors import build as build_detector
 from shared.metrics.pointwise import average_precision

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.edge.cli import register
+from client.thresholds_cli import thresholds
+
 if TYPE_CHECKING:
     from client.agent.config import Plant
     from client.run.supernode import Plant as Processes
@@ -24,8 +27,13 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The plant's plant.toml.")]
 
 client_app = typer.Typer(
-    name="client", help="Run a plant; read its audit log.", no_args_is_help=True, add_completion=False
+    name="client",
+    help="Run a plant, score its live data; read its audit log.",
+    no_args_is_help=True,
+    add_completion=False,
 )
+register(client_app)
+client_app.command("thresholds")(thresholds)
 
 
 @client_app.command("agent")

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from server import centroids
 from server.rounds import Phase, RunState
-from shared.config import ClusteringConfig, RunConfig
+from shared.config import ClusteringConfig, RoundConfig, RunConfig
 from shared.model import Clusters, GlobalModel
 from shared.wire.inventory import Kind
 from shared.wire.messages import Request, TrainOrder
@@ -69,6 +69,8 @@ def _steps(config: RunConfig) -> Iterator[Step]:
             final = i == rounds.joint - 1
             steps = clustering.refine_steps if final else clustering.refresh_steps
             yield from _repeat(Phase.JOINT, Action.REFRESH, steps)
+        if calibration_follows(i, rounds):
+            yield Step(Phase.JOINT, Action.CALIBRATE, f"calibrate {i + 1}", i)
     yield Step(Phase.CALIBRATE, Action.CALIBRATE, "calibrate")
 
 
@@ -81,6 +83,16 @@ def refresh_follows(index: int, joint: int, clustering: ClusteringConfig) -> boo
     """Whether a refresh under the aggregated encoder follows joint round `index`; one always follows the last."""
     every = clustering.refresh_every
     return index == joint - 1 or (every > 0 and (index + 1) % every == 0)
+
+
+def calibration_follows(index: int, rounds: RoundConfig) -> bool:
+    """Whether plants calibrate and publish the model after joint round `index`, before the run goes on.
+
+    It costs a round trip and a pass over the held-out data of every plant, so it is off unless somebody waits for
+    bundles while the run goes on. After the last joint round the calibrate phase does it.
+    """
+    every = rounds.calibrate_every
+    return every > 0 and (index + 1) % every == 0 and index < rounds.joint - 1
 
 
 def alpha(step: Step, config: RunConfig) -> float:

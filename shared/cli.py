@@ -21,7 +21,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as error:  # The last line of defence: a user never meets a traceback.
-        return _report(error)
+        return report(error)
     return code
 
 
@@ -40,7 +40,7 @@ def _dispatch(arguments: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _report(error: BaseException) -> int:
+def report(error: BaseException) -> int:
     """Say in one line what went wrong; the exit code."""
     if _reader_left(error):
         # The reader went away, as `| head` does: not an error, and nothing more can be said.

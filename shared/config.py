@@ -126,8 +126,11 @@ class ThresholdConfig(_Group):
 
     rule: Text = "conformal"
     false_alarm_rate: Fraction = 0.01  # share of normal windows
-    sigmas: PositiveFloat = 3.0
+    sigmas: PositiveFloat = 3.0  # of mean-sigma
     fit_on: Literal["holdout", "train"] = "holdout"
+    memory: Annotated[int, Field(ge=100, le=10**7)] = 10_000  # windows that an adaptive rule looks back over
+    peaks: Annotated[float, Field(ge=0.01, le=0.1)] = 0.02  # share of the scores that pot and dspot take as the tail
+    members: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)] = ("conformal", "mixture", "pot")  # median
 
 
 class Recipe(_Group):
@@ -161,6 +164,7 @@ class RoundConfig(_Group):
     weighting: Literal["examples", "bucket", "uniform"] = Field(default_factory=_weighting)
     weight_cap: Annotated[float, Field(ge=1)] = 10.0  # times the median plant
     vote_every: Rounds = 0  # joint rounds between votes of the plants on the model; 0: none
+    calibrate_every: Rounds = 0  # joint rounds after which plants publish a bundle; 0: at the end only, as always
     wire: Literal["fp32", "bf16", "int8"] = "fp32"  # how updates travel; the last two with error feedback
     server_optimizer: Literal["avg", "adam"] = "avg"
     server_learning_rate: Rate = 1e-3

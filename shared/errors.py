@@ -14,7 +14,8 @@
     │   ├── SchemaMismatch     CP-203
     │   ├── TooFewRows         CP-204
     │   ├── NothingToLearn     CP-205
-    │   └── TooFewSites        CP-206
+    │   ├── TooFewSites        CP-206
+    │   └── RateNotSupported   CP-207
     ├── RoundError             CP-3xx  federated rounds
     │   ├── NoCompatiblePlants CP-301
     │   └── RunFailed          CP-302
@@ -166,6 +167,13 @@ class TooFewSites(DataError):
 
     code = "CP-206"
     cure = "Choose a finer --partition or a higher --sites."
+
+
+class RateNotSupported(DataError):
+    """A false alarm rate was asked for that the plant's normal data cannot carry."""
+
+    code = "CP-207"
+    cure = "Hold out more normal data, or ask for a higher rate."
 
 
 class RoundError(CrossplantError):

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "poc": Entry("simulations.poc_cli", "poc_app", "A whole federation on this machine, as real processes."),
     "client": Entry("client.cli", "client_app", "Run a plant: agent, relay, policy, audit log."),
     "provision": Entry("server.provision.cli", "provision_app", "Set up a federation; take plants in and out."),
+    "bundle": Entry("shared.bundle.cli", "bundle_app", "Look into a bundle; check its signature and its files."),
     "preflight": Entry("shared.preflight.cli", "preflight_app", "Check whether a plant or the operator can start."),
     "data": Entry("simulations.data_cli", "data_app", "Check, show and list data sets; make plants to try things on."),
     "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from client.agent.local import plant_folders
 from client.ingest.folder import read_site
-from client.training.calibrate import window_entropy
+from client.training.calibrate import window_entropy, window_modes
 from client.training.infer import score_all
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part
-from shared.bundle import Bundle, read_bundle
+from shared.bundle.whole import Bundle, read_bundle
 from shared.detectors import build
 from shared.errors import BundleInvalid, DataError
 from shared.metrics.pooled import Scored, pooled
@@ -26,7 +26,7 @@ from shared.metrics.summary import Evaluation, evaluate
 from shared.preprocess import join_labels, joined_starts
 from shared.scoring import scores_over_time
 from shared.series import SiteData
-from shared.windows import window_starts
+from shared.windows import IntArray, window_starts
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class SiteResult:
         train_rows, test_rows: rows of data, before any are joined.
         bundle: what the site scores with.
         scores_T: float32 (S,), one a joined row; NaN where no full window ends, empty without test data.
+        thresholds_T: float64 (S,), what a score must exceed to be alarmed; it may differ by operating mode.
         labels_T: bool (S,), None without labels.
         starts: joined rows at which test recordings begin.
         evaluation: None without labelled test data.
@@ -50,6 +51,7 @@ class SiteResult:
     test_rows: int
     bundle: Bundle
     scores_T: NDArray[np.floating[Any]]
+    thresholds_T: NDArray[np.float64]
     labels_T: NDArray[np.bool_] | None
     starts: tuple[int, ...]
     evaluation: Evaluation | None
@@ -92,13 +94,14 @@ def evaluate_sites(
 
 def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteResult:
     """Score one site's test rows and compare them with its labels."""
-    scores_T = score_rows(site, bundle, device)
+    scores_T, modes_T = _judged(site, bundle, device)
+    thresholds_T = bundle.threshold.values(len(scores_T), modes_T)
     every = bundle.preprocessor.every
     starts, period_s = joined_starts(site.test_starts, len(site.test_TD), every), site.schema.period_s * every
     labels_T = None if site.labels_T is None else join_labels(np.asarray(site.labels_T), site.test_starts, every)
     evaluation = None
     if labels_T is not None and len(scores_T):
-        evaluation = evaluate(scores_T, labels_T, bundle.threshold.value, period_s, starts)
+        evaluation = evaluate(scores_T, labels_T, thresholds_T, period_s, starts)
     return SiteResult(
         site=site.name,
         group=site.group,
@@ -106,6 +109,7 @@ def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteR
         test_rows=len(site.test_TD),
         bundle=bundle,
         scores_T=scores_T,
+        thresholds_T=thresholds_T,
         labels_T=labels_T,
         starts=starts,
         evaluation=evaluation,
@@ -118,8 +122,13 @@ def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[
 
     Windows of missing readings are scored like any other: what stands in for a reading is what the site would see live.
     """
+    return _judged(site, bundle, device)[0]
+
+
+def _judged(site: SiteData, bundle: Bundle, device: torch.device) -> tuple[NDArray[np.floating[Any]], IntArray | None]:
+    """Scores as `score_rows` gives them, and each row's mode, int64 (S,), -1 for none; None without clusters."""
     if len(site.test_TD) == 0:
-        return np.empty(0, np.float64)
+        return np.empty(0, np.float64), None
     rows = bundle.preprocessor.live(np.asarray(site.test_TD, np.float32), site.test_starts)
     window, count = bundle.recipe.detector.window, len(rows.values_TD)
     starts_N = window_starts(count, window, 1, rows.starts)
@@ -128,7 +137,13 @@ def score_rows(site: SiteData, bundle: Bundle, device: torch.device) -> NDArray[
     windows = TensorWindows(Part(rows.values_TD, starts_N), window, device)
     scores = score_all(detector, windows, bundle.recipe.scoring.tail)
     combined_N = bundle.score.combine(scores.error_N, window_entropy(scores, bundle.model.clusters))
-    return scores_over_time(combined_N, starts_N, window, count, recordings=rows.starts)
+    scores_T = scores_over_time(combined_N, starts_N, window, count, recordings=rows.starts)
+    modes_N = window_modes(scores, bundle.model.clusters)
+    if modes_N is None:
+        return scores_T, None
+    modes_T = np.full(count, -1, np.int64)
+    modes_T[starts_N + (window - 1)] = modes_N
+    return scores_T, modes_T
 
 
 def result_rows(results: tuple[SiteResult, ...]) -> list[dict[str, Any]]:
@@ -140,7 +155,7 @@ def pooled_evaluation(results: Sequence[SiteResult]) -> Evaluation | None:
     """All measured sites laid end to end, see `shared.metrics.pooled`; None when no site was measured."""
     return pooled(
         [
-            Scored(result.scores_T, result.labels_T, result.bundle.threshold.value, result.period_s, result.starts)
+            Scored(result.scores_T, result.labels_T, result.thresholds_T, result.period_s, result.starts)
             for result in results
             if result.evaluation is not None and result.labels_T is not None
         ]

@@ -85,17 +85,21 @@ def _fill(
 
 
 def check_names(config: RunConfig) -> None:
-    """Refuse a detector or threshold rule that nobody has registered.
+    """Refuse a detector or threshold rule that nobody has registered, before anything is trained.
 
     Raises:
         UnknownName: with the names that there are.
+        InvalidConfig: an ensemble of threshold rules is its own member.
     """
     for kind, name, known in (
         ("detector", config.recipe.detector.name, detectors.known()),
         ("threshold rule", config.recipe.threshold.rule, thresholds.known()),
+        *(("threshold rule", member, thresholds.known()) for member in config.recipe.threshold.members),
     ):
         if name not in known:
             raise UnknownName(kind, name, known)
+    if "ensemble" in config.recipe.threshold.members:
+        raise InvalidConfig("recipe.threshold.members: an ensemble cannot be its own member.", "Name other rules.")
 
 
 def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, Any] | None = None) -> Finished:

@@ -40,6 +40,7 @@ class AgentSettings(Group):
     device: Annotated[str, Field(pattern=r"\A(auto|cpu|cuda(:\d+)?)\z")] = "auto"
     log: Literal["text", "json"] = "text"
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0  # for the task under way when the agent is stopped
+    guard: bool = True  # whether bundles hold a local guard, fitted on the plant's own data alone
     audit_mb: Annotated[int, Field(ge=1, le=1024)] = 16  # of one file of the audit log
 
 

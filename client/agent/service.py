@@ -18,14 +18,17 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from client.agent.own import OwnParts
 from client.agent.residual import Residual, ResidualBook
 from client.agent.wire import refusal, refused_text
-from client.training.calibrate import calibrate
+from client.training.calibrate import Calibrated, calibrate
 from client.training.infer import encode_all, reconstruction_loss
 from client.training.loop import Trained, gradient_step, round_generator, train_epochs
+from client.training.probe import probe
 from client.training.tensors import TensorWindows
 from client.training.workspace import Workspace, prepare
-from shared.bundle import Bundle, Provenance, publish
+from shared.bundle.parts import Provenance
+from shared.bundle.whole import Bundle, Live, publish
 from shared.clustering import statistic
 from shared.config import Recipe
 from shared.detectors import ClusterTarget, Detector, build, cluster_target
@@ -77,6 +80,9 @@ class PlantAgent:
         home: where bundles are published, `home/SITE.bundle`; None publishes none.
         device: where training runs.
         stop: once set, a running task is given up.
+        key: file with the key that signs bundles, made at the first one; None: `home/bundle.key`.
+        guard: whether bundles hold the plant's local guard, which no request can change.
+        guard_file: where that is kept; None: `home/SITE.guard.bin`.
     """
 
     def __init__(
@@ -85,11 +91,17 @@ class PlantAgent:
         home: Path | None = None,
         device: torch.device | None = None,
         stop: Stop | None = None,
+        key: Path | None = None,
+        guard: bool = True,
+        guard_file: Path | None = None,
     ) -> None:
         self._site = site
+        self._key = key
         self._stop: Stop = stop or threading.Event()
         self._home = home
         self._device = device or torch.device("cpu")
+        kept = None if home is None else home / f"{site.name}.guard.bin"
+        self._own = OwnParts(site, guard_file or kept, guard)
         self._one_at_a_time = threading.Lock()
         self._residuals = ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors")
         self._bench: _Bench | None = None
@@ -99,6 +111,10 @@ class PlantAgent:
     def name(self) -> str:
         """The plant's name."""
         return self._site.name
+
+    def learn_alone(self) -> None:
+        """Fit what no federation has a hand in, before anybody asks for anything; else the first bundle does it."""
+        self._own.learn()
 
     def handle(self, packet: Packet) -> Packet:
         """Answer one request. What goes wrong becomes a refusal with a fixed code; details stay in the plant's log."""
@@ -239,18 +255,32 @@ class PlantAgent:
         model = _model_of(request)
         calibration = calibrate(bench.detector, model.clusters, bench.train, bench.holdout, bench.recipe)
         if self._home is not None:
-            workspace = bench.workspace
-            provenance = Provenance(
-                site=self.name,
-                run=request.run,
-                round=request.round,
-                model=request.digest,
-                holdout_loss=calibration.holdout_loss,
-            )
-            local = (workspace.schema, workspace.preprocessor, calibration.scale, calibration.threshold)
-            publish(Bundle(provenance, model, bench.recipe, *local), self._home / f"{self.name}.bundle")
+            self._publish(request, model, calibration, bench, self._home)
         ready = int(calibration.threshold.status == "ok")
         return _Answer({}, {"holdout_loss": calibration.holdout_loss, "calibrated": ready}, {})
+
+    def _publish(
+        self, request: Request, model: GlobalModel, calibration: Calibrated, bench: _Bench, home: Path
+    ) -> None:
+        """What an edge box needs to score by this model, beside what it was needed for before."""
+        from shared.bundle.keys import own_key  # Imports cryptography, which an agent without a home does not need.
+        from shared.detectors.graph import in_eight_bits  # Imports onnx.
+
+        workspace, recipe, scale = bench.workspace, bench.recipe, calibration.scale
+        provenance = Provenance(
+            site=self.name,
+            run=request.run,
+            round=request.round,
+            model=request.digest,
+            holdout_loss=calibration.holdout_loss,
+        )
+        local = (workspace.schema, workspace.preprocessor, scale, calibration.threshold)
+        sample = probe(self._site, workspace.preprocessor, bench.detector, model.clusters, scale, recipe)
+        graph = bench.detector.graph()
+        own = self._own
+        live = Live(graph, calibration.figures, sample, in_eight_bits(graph), own.guard, limits=own.limits)
+        key = own_key(self._key or home / "bundle.key")
+        publish(Bundle(provenance, model, recipe, *local), live, home / f"{self.name}.bundle", key)
 
 
 def _model_of(request: Request) -> GlobalModel:

@@ -74,7 +74,7 @@ class Scored:
         time, number: of its newest sample.
         score, threshold: of the federated model; above the threshold the window is anomalous.
         p_value: share of calibration scores at least as high, (1 + #{>=}) / (n + 1).
-        guard, guard_threshold: the same of the plant's local guard; None without one.
+        guard, guard_threshold, guard_p: score, threshold and p-value of the plant's local guard; None without one.
         mode: operating mode, the nearest active cluster; None without clusters.
         error: mean squared reconstruction error.
         parts: the tags with the largest share, largest first.
@@ -93,6 +93,7 @@ class Scored:
     bundle: str
     guard: float | None = None
     guard_threshold: float | None = None
+    guard_p: float | None = None
     shadow: float | None = None
 
     @property
@@ -108,7 +109,8 @@ class Scored:
             "type": "score", "time": self.time, "number": self.number, "score": _finite(self.score),
             "threshold": _finite(self.threshold), "p": self.p_value, "error": _finite(self.error), "mode": self.mode,
             "anomalous": list(self.raised_by), "guard": _finite(self.guard),
-            "guard_threshold": _finite(self.guard_threshold), "shadow": _finite(self.shadow), "bundle": self.bundle,
+            "guard_threshold": _finite(self.guard_threshold), "guard_p": self.guard_p, "shadow": _finite(self.shadow),
+            "bundle": self.bundle,
             "sensors": [
                 {"tag": p.tag, "share": p.share, "direction": p.direction, "reading": _finite(p.reading),
                  "expected": _finite(p.expected)}

@@ -40,7 +40,8 @@ class Workspace:
         schema: columns.
         train: training windows at the recipe's stride.
         segments_N: the segment of each training window.
-        holdout: the last part of each recording at stride 1; never trained on.
+        holdout: the last part of each recording at stride 1, after a gap of one segment where it has room for one;
+            never trained on.
         preprocessor: fitted on the training rows only.
         repairs: what was mended, in words.
     """
@@ -79,7 +80,7 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     cut = _split(*join_rows(raw_TD, site.train_starts, config.every, config.join), recipe)
     train_starts = _starts(cut.train)
     train_N = window_starts(sum(map(len, cut.train)), window, recipe.training.stride, train_starts)
-    held_N = window_starts(sum(map(len, cut.held)), window, 1, _starts(cut.held))
+    held_N = _held_starts(cut, recipe)
     _check_enough(site, recipe, train_N, held_N)
 
     train_TD = np.concatenate(cut.train)
@@ -151,6 +152,19 @@ def _split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> 
             cut.held.append(rows_TD[begin + kept : end])
             cut.follows.append(len(cut.train) - 1)
     return cut
+
+
+def _held_starts(cut: _Cut, recipe: Recipe) -> IntArray:
+    """Windows of the held-out parts. A part that has room for it begins with a gap of one segment (notes/privacy.md,
+    section 7.3, step 1): readings right after those that were trained on resemble them.
+    """
+    window, gap = recipe.detector.window, recipe.clustering.unit
+    starts_N = window_starts(sum(map(len, cut.held)), window, 1, _starts(cut.held))
+    roomy = [begin for begin, part in zip(_starts(cut.held), cut.held, strict=False) if len(part) >= 2 * gap + window]
+    near_N = np.zeros(len(starts_N), np.bool_)
+    for begin in roomy:
+        near_N |= (starts_N >= begin) & (starts_N < begin + gap)
+    return starts_N[~near_N]
 
 
 def _leads(cut: _Cut, train_TD: FloatArray, config: PreprocessConfig) -> list[FloatArray]:

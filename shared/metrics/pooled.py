@@ -24,11 +24,13 @@ from shared.series import BoolArray
 
 @dataclass(frozen=True)
 class Scored:
-    """One site's scored and labelled test series; the fields are the arguments of `evaluate`."""
+    """One site's scored and labelled test series; the fields are the arguments of `evaluate`, and the threshold may be
+    one a row, (T,).
+    """
 
     scores_T: Scores
     labels_T: BoolArray
-    threshold: float
+    threshold: float | Float64Array
     period_s: float
     starts: Sequence[int] = (0,)
 

@@ -104,7 +104,7 @@ class Evaluation:
 def evaluate(
     scores_T: Scores,
     labels_T: BoolArray,
-    threshold: float,
+    threshold: float | Float64Array,
     period_s: float,
     starts: Sequence[int] = (0,),
     seed: int = 0,
@@ -117,7 +117,7 @@ def evaluate(
         scores_T: (T,), higher is more anomalous. NaN where no full window ends: such rows are left out of the
             point-wise figures, never alarmed, and not counted as watched; an event of such rows only counts as missed.
         labels_T: bool (T,), True where anomalous.
-        threshold: a row is alarmed when its score is greater.
+        threshold: a row is alarmed when its score is greater; one for all, or one a row, (T,).
         period_s: sampling period.
         starts: rows at which recordings begin.
         seed: of the random controls and of the resampling.
@@ -136,6 +136,7 @@ def evaluate(
     check_shapes(scores_T, labels_T)
     scored_T = ~np.isnan(scores_T)
     alarms_T = scores_T.astype(np.float64) > threshold
+    alarmed_T = np.where(scored_T, alarms_T, np.nan)
     scores_M, labels_M = scores_T[scored_T], labels_T[scored_T]
     delays_E = _defined(detection_delays_s(alarms_T, labels_T, period_s, starts))
     auprc_interval = average_precision_interval(scores_T, labels_T, starts, resamples, seed)
@@ -151,7 +152,7 @@ def evaluate(
         vus_pr=volume.pr,
         vus_pr_random=random_vus_pr(labels_T, seed, max_window, starts=starts, scored_T=scored_T),
         vus_roc=volume.roc,
-        f1_at_threshold=f1_at(scores_M, labels_M, threshold),
+        f1_at_threshold=f1_at(alarmed_T[scored_T], labels_M, 0.5),
         f1_best=best_f1(scores_M, labels_M)[0],
         f1_all_ones=f1_of_all_ones(labels_M),
         range_precision=ranges.precision,
@@ -166,10 +167,10 @@ def evaluate(
         early_detection=early_detection(alarms_T, labels_T, starts),
         false_alarms_per_day=false_alarms_per_day(alarms_T, labels_T, period_s, starts, scored_T),
         false_alarm_share=false_alarm_share(alarms_T[scored_T], labels_M),
-        point_adjusted_f1=point_adjusted_f1_at(scores_T, labels_T, threshold, starts),
+        point_adjusted_f1=point_adjusted_f1_at(alarmed_T, labels_T, 0.5, starts),
         point_adjusted_f1_best=best_point_adjusted_f1(scores_T, labels_T, starts)[0],
         point_adjusted_f1_random=random_control(labels_T, seed, starts=starts, scored_T=scored_T),
-        percent_adjusted_area=percent_adjusted_area_at(scores_T, labels_T, threshold, starts),
+        percent_adjusted_area=percent_adjusted_area_at(alarmed_T, labels_T, 0.5, starts),
         percent_adjusted_area_best=best_percent_adjusted_area(scores_T, labels_T, starts),
         percent_adjusted_area_random=random_area(labels_T, seed, starts=starts, scored_T=scored_T),
         events=len(spans(labels_T, starts)),

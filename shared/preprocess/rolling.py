@@ -110,6 +110,18 @@ def to_units(values: FloatArray, shift_D: Floats, scale_D: Floats) -> Floats:
 
 def standardised(units: Floats, total: Floats, squares: Floats, size: Floats | float) -> Floats:
     """`(u - mean) / (sd + EPSILON)` from the window's sums and its number of rows."""
+    mean, spread = _moments(total, squares, size)
+    return (units - mean) / spread
+
+
+def unstandardised(z: NDArray[np.floating], total: Floats, squares: Floats, size: Floats | float) -> Floats:
+    """Undo `standardised`, with the sums of the same window."""
+    mean, spread = _moments(total, squares, size)
+    return z * spread + mean
+
+
+def _moments(total: Floats, squares: Floats, size: Floats | float) -> tuple[Floats, Floats]:
+    """Mean, and standard deviation plus EPSILON."""
     mean = total / size
     variance = np.maximum(squares / size - mean * mean, 0.0)
-    return (units - mean) / (np.sqrt(variance) + EPSILON)
+    return mean, np.sqrt(variance) + EPSILON

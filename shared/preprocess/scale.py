@@ -87,6 +87,11 @@ class ScalerMap:
         np.minimum(scaled, self._guard, out=scaled)
         return scaled
 
+    def undone(self, values_D: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Raw values from scaled ones, float64; what was clipped or guarded stays so."""
+        raw: NDArray[np.float64] = values_D.astype(np.float64) * self._scale_D + self._shift_D
+        return raw
+
 
 def fit_scaler(
     train_TD: FloatArray,

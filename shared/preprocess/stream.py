@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.errors import SchemaMismatch
 from shared.preprocess.resample import join_blocks
-from shared.preprocess.rolling import Rolling, standardised, to_units
+from shared.preprocess.rolling import Rolling, standardised, to_units, unstandardised
 from shared.preprocess.scale import ScalerMap
 from shared.series import BoolArray, FloatArray
 
@@ -66,6 +66,27 @@ class Stream:
         joined_D = self._joined(self._checked(row_D))
         return None if joined_D is None else self._prepared(joined_D)
 
+    def raw(self, prepared_D: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Undo the preparation, with the units of the row last given out: what a model expects, as the plant reads it.
+
+        Clipping and the guard cannot be undone; a muted column gives its centre.
+
+        Args:
+            prepared_D: (D,), as `step` gives.
+
+        Returns:
+            float64 (D,), in raw units.
+
+        Example:
+            >>> from shared.preprocess import Preprocessor, Scaler
+            >>> scaler = Scaler(kind="standard", shift=(10.0,), scale=(2.0,), centre=(10.0,))
+            >>> stream = Preprocessor(scaler=scaler).stream()
+            >>> stream.raw(stream.step([13.0])).tolist()
+            [13.0]
+        """
+        values_D = self._scale.undone(prepared_D)
+        return self._roll.undone(values_D) if self._roll else values_D
+
     def _checked(self, row_D: Sequence[float] | NDArray[np.floating]) -> FloatArray:
         with np.errstate(over="ignore"):  # What no float32 holds is infinite, and so missing.
             row = np.asarray(row_D, np.float32)
@@ -110,6 +131,7 @@ class _RollingStream:
     def restart(self) -> None:
         rows, width = self._block_nD.shape
         self._at, self._full = 0, False
+        self._newest = np.zeros(width), np.zeros(width), 1
         self._sum_D, self._squares_D = np.zeros(width), np.zeros(width)
         self._tails_nD, self._tail_squares_nD = np.zeros((2, rows + 1, width))
 
@@ -122,10 +144,16 @@ class _RollingStream:
         total_D = self._tails_nD[self._at] + self._sum_D
         squares_D = self._tail_squares_nD[self._at] + self._squares_D
         size = self._rows if self._full else self._at
+        self._newest = total_D, squares_D, size
         z_D: FloatArray = standardised(units_D, total_D, squares_D, size).astype(np.float32)
         if self._at == self._rows:
             self._next_block()
         return z_D
+
+    def undone(self, z_D: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Raw values from standardised ones, by the window that ends with the newest row."""
+        raw_D: NDArray[np.float64] = unstandardised(z_D, *self._newest) * self._scale_D + self._shift_D
+        return raw_D
 
     def _next_block(self) -> None:
         backward_nD = self._block_nD[::-1]

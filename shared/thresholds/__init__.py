@@ -1,6 +1,44 @@
 """Threshold rules. Importing this package registers all of them."""
 
-from shared.thresholds import conformal, mean_sigma, quantile
-from shared.thresholds.base import Cut, Threshold, effective_size, fit, known
+from shared.thresholds import (
+    conformal,
+    context,
+    dspot,
+    ensemble,
+    ewma,
+    mean_sigma,
+    mixture,
+    moving_percentile,
+    pot,
+    quantile,
+)
+from shared.thresholds.base import Cut, Normal, Settings, Threshold, Tracker, Tracking, fit, known
+from shared.thresholds.live import fit_live
+from shared.thresholds.tracking import resume, start
+from shared.thresholds.worth import check_rate, effective_size
 
-__all__ = ["Cut", "Threshold", "conformal", "effective_size", "fit", "known", "mean_sigma", "quantile"]
+__all__ = [
+    "Cut",
+    "Normal",
+    "Settings",
+    "Threshold",
+    "Tracker",
+    "Tracking",
+    "check_rate",
+    "conformal",
+    "context",
+    "dspot",
+    "effective_size",
+    "ensemble",
+    "ewma",
+    "fit",
+    "fit_live",
+    "known",
+    "mean_sigma",
+    "mixture",
+    "moving_percentile",
+    "pot",
+    "quantile",
+    "resume",
+    "start",
+]

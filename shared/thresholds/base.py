@@ -1,15 +1,16 @@
-"""What a threshold is, how much its calibration data is worth, and the registry of the rules that set one.
+"""What a threshold is, and the registry of the rules that set one.
 
-A rule is one file beside this one: a function from normal scores (N,) and the settings to a `Cut`, registered with
-`@register("its-name")` and imported by the package. A threshold belongs to one model version, one scale and one site
-(notes/privacy.md, section 7.2).
+A rule is one file beside this one: a function from the scores of normal windows (`Normal`) and the settings
+(`Settings`) to a `Cut`, registered with `@register("its-name")` and imported by the package. A threshold belongs to
+one model version, one scale and one site (notes/privacy.md, section 7.2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta
@@ -19,14 +20,64 @@ from shared.artefact import Artefact
 from shared.errors import UnknownName
 from shared.scoring import Float64Array, check_calibration
 from shared.series import BoolArray
-
-if TYPE_CHECKING:
-    from shared.config import ThresholdConfig
+from shared.thresholds.worth import doubts, effective_size, windows_wanted
+from shared.windows import IntArray
 
 Scores = NDArray[np.floating[Any]]
 Rate = Annotated[float, Meta(gt=0, le=1)]
+Kind = Literal["moving-percentile", "ewma", "dspot"]
 
-EFFECTIVE_WANTED = 100  # notes/privacy.md, section 7.3
+
+class Settings(Protocol):
+    """What a rule may ask for. `shared.config.ThresholdConfig` and `shared.bundle.Setup` both have it.
+
+    Attributes:
+        false_alarm_rate: share of normal windows that may be alarmed, in (0, 1).
+        sigmas: of `mean-sigma`.
+        fit_on: where the scores came from.
+        memory: windows that an adaptive rule looks back over.
+        peaks: share of the scores that `pot` and `dspot` take as the tail.
+        members: rules whose median `ensemble` takes.
+    """
+
+    @property
+    def false_alarm_rate(self) -> float: ...
+    @property
+    def sigmas(self) -> float: ...
+    @property
+    def fit_on(self) -> Literal["holdout", "train"]: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def peaks(self) -> float: ...
+    @property
+    def members(self) -> tuple[str, ...]: ...
+
+
+class Tracking(Artefact, frozen=True, kw_only=True):
+    """What an adaptive threshold starts from: the normal scores as they were at calibration.
+
+    Attributes:
+        kind: which tracker, `shared.thresholds.tracking`.
+        memory: windows over which it forgets.
+        centre, spread: of the un-alarmed calibration scores: median and the distance from it to the 90 % quantile
+            (`moving-percentile`), or mean and standard deviation (`ewma`, `dspot`).
+        level: of `dspot`: where its tail begins, above the centre.
+        gap: of `dspot`: windows from one cluster of peaks to the next, at least.
+        share: of `dspot`: of the windows in the tail.
+        peaks: of `dspot`: by how much peaks exceeded the level, ascending.
+        rate: of `dspot`: share of windows that the threshold leaves above it.
+    """
+
+    kind: Kind
+    memory: Annotated[int, Meta(ge=10)]
+    centre: float
+    spread: Annotated[float, Meta(gt=0)]
+    level: float = 0.0
+    gap: Annotated[int, Meta(ge=1)] = 1
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    peaks: tuple[float, ...] = ()
+    rate: Rate = 1.0
 
 
 class Threshold(Artefact, frozen=True, kw_only=True):
@@ -43,6 +94,9 @@ class Threshold(Artefact, frozen=True, kw_only=True):
             None where the rule supports none.
         status: `weak` when the data cannot carry the promise: see `fit`.
         note: why it is weak, in words; empty when it is not.
+        by_mode: the value for windows of cluster k in place of `value`, (K,); empty: `value` for all.
+        tracking: what the adaptive rules go on from; None: the value stays. `shared.thresholds.tracking.start` gives
+            the object that moves it, sample by sample.
     """
 
     value: float
@@ -54,13 +108,59 @@ class Threshold(Artefact, frozen=True, kw_only=True):
     supported_rate: Rate | None = None
     status: Literal["ok", "weak"] = "ok"
     note: str = ""
+    by_mode: tuple[float, ...] = ()
+    tracking: Tracking | None = None
 
-    def alarms(self, scores_T: Scores) -> BoolArray:
+    def value_for(self, mode: int | None) -> float:
+        """The value in force for a window of a mode (its nearest active cluster); `value` where there is no own one."""
+        return self.by_mode[mode] if mode is not None and 0 <= mode < len(self.by_mode) else self.value
+
+    def alarms(self, scores_T: Scores, modes_T: IntArray | None = None) -> BoolArray:
         """Which rows are alarmed, bool (T,). A row without a score (NaN) is not.
 
-        Compared in float64: a float32 score does not round the threshold.
+        Compared in float64: a float32 score does not round the threshold. A mode below 0 is none.
         """
-        return scores_T.astype(np.float64) > self.value
+        return scores_T.astype(np.float64) > self.values(len(scores_T), modes_T)
+
+    def values(self, count: int, modes_T: IntArray | None = None) -> Float64Array:
+        """The value in force for each of T rows, float64 (T,); a mode below 0 is none."""
+        if modes_T is None or not self.by_mode:
+            return np.full(count, self.value)
+        known_T = (modes_T >= 0) & (modes_T < len(self.by_mode))
+        return np.where(known_T, np.array(self.by_mode)[np.where(known_T, modes_T, 0)], self.value)
+
+    def supports(self, rate: float) -> bool:
+        """Whether the data behind it can carry a false alarm rate: share of normal windows, in (0, 1)."""
+        wanted = windows_wanted(rate, self.calibration_size, self.effective_size)
+        return self.fitted_on == "holdout" and wanted <= self.calibration_size
+
+
+@dataclass(frozen=True)
+class Normal:
+    """What a rule is fitted on.
+
+    Attributes:
+        scores_N: float64 (N,), of normal windows in order of time; finite, N >= 1.
+        modes_N: int64 (N,), the nearest active cluster of each, below 0 for none; None without clusters.
+    """
+
+    scores_N: Float64Array
+    modes_N: IntArray | None = None
+
+    @cached_property
+    def effective(self) -> float:
+        """How many independent scores they are worth."""
+        return effective_size(self.scores_N)
+
+    @property
+    def modes(self) -> int:
+        """Clusters up to the highest that occurs; 0 without clusters."""
+        return 0 if self.modes_N is None else max(0, int(self.modes_N.max()) + 1)
+
+    def of_mode(self, mode: int) -> Float64Array:
+        """The scores of one cluster's windows."""
+        own_M: Float64Array = self.scores_N[self.modes_N == mode]
+        return own_M
 
 
 @dataclass(frozen=True)
@@ -69,7 +169,7 @@ class Cut:
 
     Attributes:
         value: the threshold.
-        false_alarm_rate, supported_rate: as in `Threshold`.
+        false_alarm_rate, supported_rate, by_mode, tracking: as in `Threshold`.
         caveat: why the rule cannot keep what was asked, as a sentence; empty when it can.
     """
 
@@ -77,9 +177,34 @@ class Cut:
     false_alarm_rate: float | None = None
     supported_rate: float | None = None
     caveat: str = ""
+    by_mode: tuple[float, ...] = ()
+    tracking: Tracking | None = None
 
 
-Rule = Callable[[Float64Array, "ThresholdConfig"], Cut]
+class Tracker(Protocol):
+    """A threshold in motion: one for one scored stream. O(log n) a step, NumPy and the standard library only."""
+
+    def step(self, score: float, mode: int | None = None, quiet: bool = True) -> float:
+        """The threshold for this score, from what was learnt before it; then learn from the score.
+
+        Args:
+            score: of the newest window.
+            mode: its nearest active cluster; None without.
+            quiet: no alarm is pending or active. A score that is above its threshold, not finite, or not quiet teaches
+                nothing.
+
+        Returns:
+            a value in the cage around the calibrated one: from 0.8 to 1.25 of it.
+        """
+        ...
+
+    @property
+    def state(self) -> bytes:
+        """JSON; `shared.thresholds.tracking.resume(threshold, state)` goes on from it."""
+        ...
+
+
+Rule = Callable[[Normal, Settings], Cut]
 _REGISTRY: dict[str, Rule] = {}
 
 
@@ -98,13 +223,26 @@ def known() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def fit(rule_name: str, scores_N: Scores, config: ThresholdConfig) -> Threshold:
+def rule_of(name: str) -> Rule:
+    """A registered rule.
+
+    Raises:
+        UnknownName: no such rule.
+    """
+    if name not in _REGISTRY:
+        raise UnknownName("threshold rule", name, known())
+    return _REGISTRY[name]
+
+
+def fit(rule_name: str, scores_N: Scores, config: Settings, modes_N: IntArray | None = None) -> Threshold:
     """Set a threshold on the scores of normal windows.
 
     Args:
         rule_name: one of `known()`.
         scores_N: (N,), in order of time (their autocorrelation tells what they are worth), finite.
         config: the rule's settings and where the scores came from.
+        modes_N: int64 (N,), the nearest active cluster of each window, below 0 for none; None without clusters. Rules
+            by operating mode need it.
 
     Returns:
         the threshold; `weak` when the rule itself has a caveat (too few windows for the rate), when the effective size
@@ -114,69 +252,32 @@ def fit(rule_name: str, scores_N: Scores, config: ThresholdConfig) -> Threshold:
         UnknownName: no such rule.
         TooFewRows: no score.
         NothingToLearn: a score is NaN or infinite.
+        ValueError: as many modes as scores are due.
 
     Example:
         >>> from shared.config import ThresholdConfig
         >>> fit("conformal", np.arange(1.0, 100.0), ThresholdConfig(false_alarm_rate=0.05)).value
         95.0
     """
-    if rule_name not in _REGISTRY:
-        raise UnknownName("threshold rule", rule_name, known())
+    rule = rule_of(rule_name)
     check_calibration(scores_N, "scores")
+    if modes_N is not None and modes_N.shape != scores_N.shape:
+        raise ValueError(f"{len(scores_N)} scores and {len(modes_N)} modes do not fit")
     scores = scores_N.astype(np.float64)
-    cut, effective = _REGISTRY[rule_name](scores, config), effective_size(scores)
-    doubts = [doubt for doubt in (cut.caveat, *_doubts(len(scores), effective, cut, config)) if doubt]
+    normal = Normal(scores, modes_N)
+    cut = rule(normal, config)
+    found = doubts(len(scores), normal.effective, cut.false_alarm_rate, config.fit_on)
+    note = " ".join(doubt for doubt in (cut.caveat, *found) if doubt)
     return Threshold(
         value=cut.value,
         rule=rule_name,
         fitted_on=config.fit_on,
         calibration_size=len(scores),
-        effective_size=effective,
+        effective_size=normal.effective,
         false_alarm_rate=cut.false_alarm_rate,
         supported_rate=cut.supported_rate,
-        status="weak" if doubts else "ok",
-        note=" ".join(doubts),
+        status="weak" if note else "ok",
+        note=note,
+        by_mode=cut.by_mode,
+        tracking=cut.tracking,
     )
-
-
-def _doubts(size: int, effective: float, cut: Cut, config: ThresholdConfig) -> list[str]:
-    doubts = []
-    wanted = max(EFFECTIVE_WANTED, 1 / cut.false_alarm_rate if cut.false_alarm_rate else 0)
-    if effective < wanted:
-        doubts.append(f"The {size} windows are worth {effective:.0f} independent ones; {wanted:.0f} are wanted.")
-    if config.fit_on == "train":
-        doubts.append("It was fitted on training data, whose scores are lower than those of new normal data.")
-    return doubts
-
-
-def effective_size(scores_N: Float64Array) -> float:
-    """How many independent scores an autocorrelated series is worth, `n / (1 + 2 sum_k rho_k)`.
-
-    The sum ends before the first pair of lags (2m, 2m + 1) whose correlations add up to nothing or less: the initial
-    positive sequence of Geyer (1992), "Practical Markov Chain Monte Carlo", Statistical Science 7(4).
-
-    Returns:
-        a number in [1, n]; 1 for a constant series.
-
-    Example:
-        >>> effective_size(np.repeat([0.0, 1.0, 1.0, 0.0, 1.0, 0.0], 50)) < 10
-        True
-    """
-    n = len(scores_N)
-    rho_N = _autocorrelation(scores_N)
-    pairs_M = np.append(rho_N, np.zeros(n % 2)).reshape(-1, 2).sum(axis=1)
-    positive = int(np.argmax(np.append(pairs_M, 0.0) <= 0))
-    time = 2 * float(pairs_M[:positive].sum()) - 1  # 1 + 2 sum_k rho_k, with rho_0 = 1 in the first pair
-    return float(np.clip(n / max(time, 1.0), 1.0, n))
-
-
-def _autocorrelation(scores_N: Float64Array) -> Float64Array:
-    """Correlation at lags 0..N-1, by FFT of the zero-padded series; all ones for a constant series."""
-    n = len(scores_N)
-    if np.ptp(scores_N) == 0:
-        return np.ones(n)
-    centred_N = (scores_N - scores_N.mean()) / np.ptp(scores_N)
-    power = np.abs(np.fft.rfft(centred_N, 2 * n)) ** 2
-    covariance_N = np.fft.irfft(power, 2 * n)[:n]
-    rho_N: Float64Array = covariance_N / covariance_N[0]
-    return rho_N

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shared.scoring import Float64Array
-from shared.thresholds.base import Cut, register
-
-if TYPE_CHECKING:
-    from shared.config import ThresholdConfig
+from shared.thresholds.base import Cut, Normal, Settings, register
 
 _ROUNDING = 1e-9
 
 
 @register("conformal")
-def conformal(scores_N: Float64Array, config: ThresholdConfig) -> Cut:
+def conformal(normal: Normal, config: Settings) -> Cut:
     """Split conformal: `tau = S_(k)`, the k-th smallest of n scores, `k = ceil((n + 1)(1 - alpha))`.
 
     A new normal window exceeds S_(k) with probability at most (n + 1 - k) / (n + 1) <= alpha, whatever the
@@ -25,15 +21,22 @@ def conformal(scores_N: Float64Array, config: ThresholdConfig) -> Cut:
     Learning in a Random World"). With n < 1 / alpha - 1 there is no such rank: the largest score is used, which
     supports 1 / (n + 1), and the caveat says how many windows it would take.
     """
-    n, alpha = len(scores_N), config.false_alarm_rate
+    n, alpha = len(normal.scores_N), config.false_alarm_rate
     exceed = min(math.floor((n + 1) * alpha + _ROUNDING), n)  # n + 1 - k
-    rank = n + 1 - max(exceed, 1)
     return Cut(
-        value=float(np.partition(scores_N, rank - 1)[rank - 1]),
+        value=ranked(normal.scores_N, alpha),
         false_alarm_rate=alpha,
         supported_rate=max(exceed, 1) / (n + 1),
         caveat="" if exceed else too_few(n, alpha),
     )
+
+
+def ranked(scores_N: Float64Array, alpha: float) -> float:
+    """The score of conformal's rank; the largest where there is no such rank."""
+    n = len(scores_N)
+    exceed = min(math.floor((n + 1) * alpha + _ROUNDING), n)
+    rank = n + 1 - max(exceed, 1)
+    return float(np.partition(scores_N, rank - 1)[rank - 1])
 
 
 def too_few(n: int, alpha: float) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from shared.scoring import Float64Array
-from shared.thresholds.base import Cut, register
-
-if TYPE_CHECKING:
-    from shared.config import ThresholdConfig
+from shared.thresholds.base import Cut, Normal, Settings, register
 
 
 @register("mean-sigma")
-def mean_sigma(scores_N: Float64Array, config: ThresholdConfig) -> Cut:
+def mean_sigma(normal: Normal, config: Settings) -> Cut:
     """`tau = mu + k sd` (Khan 2026, doi 10.55529/jaimlnn.61.31.41, with k = 3), sd over n.
 
     It promises no false alarm rate: about 1.8 % of normal windows were alarmed with k = 3, whatever was asked for
     (measured: notes/privacy.md, section 7.1).
     """
-    return Cut(value=float(scores_N.mean() + config.sigmas * scores_N.std()))
+    return Cut(value=float(normal.scores_N.mean() + config.sigmas * normal.scores_N.std()))

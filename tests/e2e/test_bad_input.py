@@ -57,6 +57,8 @@ def _refused(done, code: str, *told: str) -> None:  # type: ignore[no-untyped-de
         (["--dataset", "m\udcffl"], "CP-101", "undecodable"),
         (["--set", "recipe.detector.name=transformer"], "CP-102", "hac-uml"),
         (["--set", "recipe.threshold.rule=guess"], "CP-102", "conformal"),
+        (["--set", "recipe.threshold.members=['pot', 'guess']"], "CP-102", "conformal"),
+        (["--set", "recipe.threshold.members=['ensemble']"], "CP-101", "its own member"),
         (["--store", "nosuchdb://x/y"], "CP-4", "nosuchdb"),
     ],
     ids=lambda value: ascii("-".join(value))[1:40] if isinstance(value, list) else None,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared import catalogue
-from shared.bundle import read_bundle
+from shared.bundle.whole import read_bundle
 from shared.model import read_model
 from shared.schema import SensorSchema
 from shared.series import SiteData

@@ -17,7 +17,7 @@ import torch
 from client.agent.service import PlantAgent
 from server.coordinator import Coordinator
 from server.rounds import RoundRecord, RunState
-from shared.bundle import read_bundle
+from shared.bundle.whole import read_bundle
 from shared.config import TRUSTED, RunConfig, build
 from shared.errors import InvalidConfig
 from shared.series import FloatArray, SiteData

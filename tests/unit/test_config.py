@@ -175,6 +175,7 @@ OTHER_TEXTS = {
     "recipe.clustering.target": "local",
     "recipe.clustering.clip": "cloud",
     "recipe.threshold.fit_on": "train",
+    "recipe.threshold.members": ("pot",),
     "rounds.aggregation": "robust",
     "rounds.weighting": "uniform",
     "rounds.wire": "int8",

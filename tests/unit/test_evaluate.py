@@ -3,24 +3,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
-from shared.bundle import Bundle, Provenance
+from shared.bundle.parts import Provenance
+from shared.bundle.whole import Bundle
 from shared.config import Recipe
 from shared.detectors import build
-from shared.model import GlobalModel, initial_weights
+from shared.model import Clusters, GlobalModel, initial_weights
 from shared.preprocess import fit_preprocessor
 from shared.schema import SensorSchema
 from shared.scoring import ScoreScale
 from shared.series import SiteData
 from shared.thresholds import fit
-from simulations.evaluate import SiteResult, evaluate_site
+from simulations.evaluate import SiteResult, evaluate_site, pooled_evaluation
 
 SCHEMA = SensorSchema(tags=("FIT101", "LIT101"), period_s=10)
 STARTS = (0, 41, 43)  # one recording is shorter than three rows
 LABELLED = [5, 40, 60, 61]  # row 40 is the incomplete end of its recording
 
 
-def judged(rows: int = 100, **preprocess: object) -> SiteResult:
+def judged(
+    rows: int = 100, clusters: Clusters | None = None, modes: tuple[float, ...] = (), **preprocess: object
+) -> SiteResult:
     recipe = Recipe.model_validate({"detector": {"window": 4, "hidden": 3, "latent": 2}, "preprocess": preprocess})
     values = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     labels = np.zeros(100, bool)
@@ -30,12 +34,12 @@ def judged(rows: int = 100, **preprocess: object) -> SiteResult:
     weights = initial_weights(build(recipe.detector, 2).manifest(), 0)
     bundle = Bundle(
         provenance=Provenance(site="north", run="a", round=1, model="0" * 64, holdout_loss=1.0),
-        model=GlobalModel(weights),
+        model=GlobalModel(weights, clusters),
         recipe=recipe,
         schema=SCHEMA,
         preprocessor=fit_preprocessor(site.train_TD, (0,), recipe.preprocess)[0],
         score=ScoreScale(entropy_weight=0.0),
-        threshold=fit("conformal", np.linspace(0, 1, 200), recipe.threshold),
+        threshold=structs.replace(fit("conformal", np.linspace(0, 1, 200), recipe.threshold), by_mode=modes),
     )
     return evaluate_site(site, bundle, torch.device("cpu"))
 
@@ -64,3 +68,19 @@ def test_test_data_shorter_than_a_block_has_no_scores() -> None:
     assert result.test_rows == 20
     assert len(result.scores_T) == 0
     assert result.evaluation is None
+
+
+def test_thresholds_of_operating_modes_count() -> None:
+    one = np.ones(1, np.float32)
+    near = Clusters(np.zeros((1, 2), np.float32), one, np.ones(1, np.bool_), np.zeros(1, np.int64), 1.0)
+    result = judged(clusters=near, modes=(1e9,))
+    unscored_T = np.isnan(result.scores_T)
+    assert set(result.thresholds_T[~unscored_T]) == {1e9}
+    assert set(result.thresholds_T[unscored_T]) == {result.bundle.threshold.value}
+    assert result.evaluation is not None
+    assert result.evaluation.false_alarm_share == 0.0
+    low, plain = judged(clusters=near, modes=(-1e9,)).evaluation, judged(clusters=near).evaluation
+    assert low is not None
+    assert plain is not None
+    assert (low.false_alarm_share, low.auprc) == (1.0, plain.auprc)
+    assert pooled_evaluation([result]).event_recall == 0.0  # type: ignore[union-attr]

@@ -65,6 +65,17 @@ def test_sampling_periods_may_differ() -> None:
     assert wrong.false_alarms_per_day == pytest.approx(1 / ((4 * 3600 + 2) / 86_400))
 
 
+def test_a_threshold_may_differ_from_row_to_row() -> None:
+    site = scored(0)
+    found, same = pooled([replace(site, threshold=np.full(200, 1.5))]), pooled([site])
+    assert found is not None
+    assert same is not None
+    assert asdict(found) == pytest.approx(asdict(same), nan_ok=True)
+    high = pooled([replace(site, threshold=np.where(site.labels_T, 1.5, 99.0))])
+    assert high is not None
+    assert (high.false_alarm_share, high.event_recall) == (0.0, found.event_recall)
+
+
 def test_the_excess_is_positive_where_alarmed() -> None:
     site = Scored(np.array([np.nan, 0.5, 0.6, np.inf]), np.zeros(4, bool), 0.5, 1.0)
     np.testing.assert_array_equal(site.excess() > 0, [False, False, True, True])

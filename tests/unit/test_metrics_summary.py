@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -39,6 +39,17 @@ def test_by_hand() -> None:
     assert e.point_adjusted_f1_random == random_control(LABELS, seed=0, scored_T=~np.isnan(SCORES))
     assert (e.range_precision, e.range_recall) == pytest.approx((0.5, (0.2 + 0.8 / 3) / 3))
     assert e.early_detection == pytest.approx((1 - 1 / 3) / 3)
+
+
+def test_a_threshold_a_row_is_the_same_as_one_for_all_where_they_agree() -> None:
+    assert asdict(evaluate(SCORES, LABELS, np.full(len(SCORES), 0.5), 60.0)) == pytest.approx(
+        asdict(found()), nan_ok=True
+    )
+    raised_T = np.where(np.arange(len(SCORES)) == 3, 0.8, 0.5)  # the false alarm is below its own
+    e = evaluate(SCORES, LABELS, raised_T, 60.0)
+    assert (e.false_alarm_share, e.auprc, e.event_recall) == (0.0, found().auprc, found().event_recall)
+    assert e.f1_at_threshold == pytest.approx(2 * 1 / (1 + 4))
+    assert e.point_adjusted_f1 == pytest.approx(2 * 3 / (3 + 0 + 4))
 
 
 def test_every_figure_is_that_of_its_own_module() -> None:

@@ -49,6 +49,20 @@ def test_the_plan_of_a_whole_run() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("every", "joint", "after"), [(0, 6, []), (1, 4, [1, 2, 3]), (2, 6, [2, 4]), (4, 6, [4]), (6, 6, []), (9, 6, [])]
+)
+def test_plants_publish_while_a_run_goes_on_if_it_is_asked_for(every: int, joint: int, after: list[int]) -> None:
+    settings = build({"a": {"rounds": {"pretrain": 1, "joint": joint, "calibrate_every": every}}})[0]
+    steps = phases.plan(settings)
+    asked = [step for step in steps if step.action is Action.CALIBRATE]
+    assert [step.label for step in asked] == [*(f"calibrate {i}" for i in after), "calibrate"]
+    assert [step.phase for step in asked] == [Phase.JOINT] * len(after) + [Phase.CALIBRATE]
+    for step in asked:
+        before = steps[steps.index(step) - 1]
+        assert before.action is Action.REFRESH  # of the clusters, under the weights that are published
+
+
 def test_a_plan_without_warm_up_and_one_without_clustered_training() -> None:
     assert names(config(0, 1)) == ["describe: describe", *SEEDING, "joint: train 1/1", *FINAL, "calibrate: calibrate"]
     assert names(config(2, 0)) == [

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from server.rounds import ClusterReport, Phase, PlantReport, RoundRecord, Status
-from shared.bundle import Bundle, Provenance
+from shared.bundle.parts import Provenance
+from shared.bundle.whole import Bundle
 from shared.config import RunConfig, build
 from shared.metrics.summary import evaluate
 from shared.model import GlobalModel
@@ -47,6 +48,7 @@ def site(name: str = "north", rows: int = 400, labelled: bool = True, seed: int 
         test_rows=rows,
         bundle=bundle(name, weak),
         scores_T=scores_T,
+        thresholds_T=np.full(rows, 1.5),
         labels_T=labels_T if labelled else None,
         starts=(0,),
         evaluation=evaluate(scores_T, labels_T, 1.5, 60.0) if labelled and rows else None,

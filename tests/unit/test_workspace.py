@@ -60,6 +60,14 @@ def test_every_recording_gives_its_end_to_the_hold_out() -> None:
     assert made.holdout.starts_N.tolist() == [0, 1, 2, 10, 11, 12]
 
 
+def test_held_out_windows_begin_a_segment_after_training_where_there_is_room() -> None:
+    made = prepare(site(np.arange(500), starts=(0, 400)), recipe(unit=30))
+    np.testing.assert_array_equal(made.holdout.rows_TD[:, 0], [*range(320, 400), *range(480, 500)])
+    # The first recording holds out 80 rows, of which 30 are the gap; the second holds out 20, too few to lose any.
+    assert made.holdout.starts_N.tolist() == [*range(30, 73), *range(80, 93)]
+    assert made.train.starts_N.tolist()[-1] == 320 + 80 - 8
+
+
 def test_a_recording_too_short_to_share_is_trained_on_whole() -> None:
     made = prepare(site(COUNTING, starts=(0, 80)), recipe())
     np.testing.assert_array_equal(made.train.rows_TD[:, 0], [*range(64), *range(80, 100)])

@@ -1,0 +1,210 @@
+"""The plant's page in a real browser, beside a real scorer: `CROSSPLANT_PICTURES=1` keeps the pictures in docs/edge."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.edge.alarm_files import read_state as read_alarms
+from client.edge.state import read_state
+from tests.support.edge import Made, trained
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).parents[2]
+SWAP = {"look_s": 0.5, "shadow_windows": 6000, "longest_windows": 9000}
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs the Debian package `chromium`"),
+    pytest.mark.timeout(240),
+]
+
+
+@dataclass
+class Opened:
+    """A page in a browser, and what went wrong in it."""
+
+    page: Any
+    troubles: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def process(command: list[str], said: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A child that has said something on standard error; it is ended with the test."""
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=ROOT, bufsize=1)
+    try:
+        assert child.stderr is not None
+        line = ""
+        while said not in line or not line:
+            line = child.stderr.readline()
+            assert line, f"{command} ended with {child.wait()}"
+        yield child, line
+    finally:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(10)
+        child.kill()
+        child.wait()
+        for pipe in (child.stderr, child.stdin):
+            if pipe is not None:
+                pipe.close()
+
+
+def attacked(made: Made, path: Path) -> Path:
+    """Normal rows, and from row 1,000 on an attack: LIT301 shows what is not there. It plays for more than a minute."""
+    tags, rows_TD = made.site.schema.tags, made.site.train_TD.astype(np.float64)
+    rows_TD[1000:, tags.index("LIT301")] += 1.0
+    start = time.time() - 1000 * 60
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["time", *tags])
+        writer.writerows([[start + 60 * i, *row] for i, row in enumerate(rows_TD.tolist())])
+    return path
+
+
+@contextmanager
+def browser(address: str, width: int, height: int, dark: bool = False) -> Iterator[Opened]:
+    """Chromium at an address."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        scheme = "dark" if dark else "light"
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB")
+        found = Opened(context.new_page())
+        found.page.on("console", lambda m: found.troubles.append(m.text) if m.type in ("error", "warning") else None)
+        found.page.on("pageerror", lambda error: found.troubles.append(str(error)))
+        found.page.on("request", lambda request: found.asked.add(request.url))
+        found.page.goto(address)
+        yield found
+        chromium.close()
+
+
+@dataclass
+class Plant:
+    """A scorer and its page."""
+
+    made: Made
+    state: Path
+    address: str
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    folder = tmp_path_factory.mktemp("page")
+    made = trained(folder / "agent", rows=3000, rounds=6)
+    state = folder / "edge"
+    state.mkdir()
+    history = state / "history.sqlite"
+    parameters = {
+        "bundle": str(made.folder), "source": str(attacked(made, folder / "readings.csv")), "speed": "3000",
+        "sinks": [str(history)], "state": str(state), "trust": str(made.key),
+    }  # fmt: skip
+    scorer = [sys.executable, "-m", "tests.support.edge_run", json.dumps(parameters), json.dumps(SWAP)]
+    page = [sys.executable, "-m", "client.edge.page", "--state", str(state), "--port", "0"]
+    with process(scorer, "started"), process(page, "open http") as (_, line):
+        from tests.unit.test_edge_swap import publish_again
+
+        publish_again(made)
+        yield Plant(made, state, line.split()[-1])
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.2)
+
+
+def active(plant: Plant) -> bool:
+    with suppress(ValueError):
+        return read_alarms(plant.state).standing == "active"
+    return False
+
+
+def keep(page: Any, name: str, **options: Any) -> None:
+    """Keep a picture in docs/edge when asked to."""
+    if os.environ.get("CROSSPLANT_PICTURES"):
+        page.screenshot(path=str(ROOT / "docs" / "edge" / name), **options)
+
+
+def test_alarm_shows_and_is_acknowledged_and_nothing_leaves_the_machine(plant: Plant) -> None:
+    wait_for(lambda: active(plant))
+    time.sleep(2)
+    with browser(plant.address, 1200, 860) as opened:
+        page = opened.page
+        page.wait_for_selector("#banner[data-state=active]", timeout=20_000)
+        page.wait_for_selector("#chart .score", state="attached")
+        page.wait_for_selector("#sensors progress")
+        page.wait_for_timeout(2500)
+        assert "LIT301" in page.inner_text("#standing") + page.inner_text("#alarm-list")
+        assert "LIT301" in page.inner_text("#sensors")
+        assert "above it" in page.get_attribute("#chart", "aria-label")
+        assert "Round" in page.inner_text("#models")
+        keep(page, "page.png")
+        page.click("#alarm-list button[data-do=ack] >> nth=0")
+        page.fill("#ask-by", "ann")
+        page.click("#ask-ok")
+        wait_for(lambda: any(alarm.acked_by == "ann" for alarm in read_alarms(plant.state).listed), 20)
+        page.wait_for_selector("#banner[data-state=acknowledged]", timeout=20_000)
+        assert "seen by ann" in page.inner_text("#alarm-list")
+        page.click("#alarm-list button[data-do=shelve] >> nth=0")
+        page.fill("#ask-by", "ann")
+        page.fill("#ask-note", "the level meter is being cleaned")
+        page.click("#ask-ok")
+        wait_for(lambda: read_alarms(plant.state).shelves, 20)
+        page.wait_for_selector("#shelves button")
+        assert opened.troubles == []
+        assert all(url.startswith(plant.address.split("?")[0]) for url in opened.asked), opened.asked
+
+
+def test_page_fits_a_phone_in_the_dark(plant: Plant) -> None:
+    wait_for(lambda: active(plant) or read_alarms(plant.state).listed)
+    with browser(plant.address, 375, 800, dark=True) as opened:
+        page = opened.page
+        page.wait_for_selector("#sensors progress", timeout=20_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        small = page.evaluate(
+            "[...document.querySelectorAll('button')].filter(b => b.offsetParent && b.offsetHeight < 40).length"
+        )
+        assert small == 0
+        assert opened.troubles == []
+        if os.environ.get("CROSSPLANT_PICTURES") == "all":
+            keep(page, "phone.png", full_page=True)
+
+
+def test_everything_is_reached_by_keyboard_and_has_a_name(plant: Plant) -> None:
+    with browser(plant.address, 1280, 900) as opened:
+        page = opened.page
+        page.wait_for_selector("#sensors progress", timeout=20_000)
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('button, input, select, progress, svg[role=img]')]"
+            ".filter(e => !(e.getAttribute('aria-label') || e.innerText || (e.labels && e.labels.length)))"
+            ".map(e => e.outerHTML)"
+        )
+        assert unnamed == []
+        reached = []
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            reached.append(
+                page.evaluate("document.activeElement.tagName + '.' + document.activeElement.textContent.trim()")
+            )
+        assert any(one.startswith("BUTTON.150") for one in reached)
+
+
+def test_scorer_keeps_its_state_while_the_page_is_open(plant: Plant) -> None:
+    state = read_state(plant.state)
+    assert state is not None
+    assert state.current

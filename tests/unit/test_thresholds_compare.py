@@ -1,0 +1,190 @@
+"""`crossplant client thresholds`: the table, the file, the plot, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.agent.service import PlantAgent
+from client.ingest.folder import write_site
+from shared.bundle.whole import read_bundle
+from shared.config import Recipe, ThresholdConfig
+from shared.detectors import build
+from shared.model import GlobalModel
+from shared.schema import SensorSchema
+from shared.series import SiteData
+from shared.thresholds import fit, known
+from shared.thresholds.compare import Labelled, Series, compare, series_of_thresholds
+from shared.wire.inventory import Kind
+from shared.wire.messages import Request, encode_request
+from tests.support.command import crossplant_here
+
+ROWS = 1500
+RECIPE = Recipe.model_validate(
+    {
+        "detector": {"window": 6, "hidden": 4, "layers": 1, "latent": 3},
+        "training": {"holdout": 0.5},
+        "clustering": {"unit": 20},
+        "threshold": {"memory": 100, "false_alarm_rate": 0.05},
+    }
+)
+
+
+def site(labelled: bool = True) -> SiteData:
+    rng = np.random.default_rng(0)
+    train, test = (rng.normal(size=(rows, 2)).astype(np.float32) for rows in (ROWS, 200))
+    labels = np.zeros(200, bool)
+    test[100:110], labels[100:110] = 40.0, True
+    return SiteData("north", SensorSchema(tags=("a", "b"), period_s=60), train, test, labels if labelled else None)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plant whose agent has published a bundle."""
+    folder = tmp_path_factory.mktemp("plant")
+    write_site(folder / "site", site())
+    torch.manual_seed(0)
+    model = GlobalModel(build(RECIPE.detector, 2).weights())
+    request = Request(Kind.CALIBRATE, "run", 1, RECIPE, model.digest, model)
+    PlantAgent(site(), folder / "home" / "bundles").answer(encode_request(request))
+    (folder / "plant.toml").write_text('name = "north"\ndata = "site"\n', encoding="utf-8")
+    return folder
+
+
+def test_the_table_names_every_rule_and_marks_what_has_labels(home: Path) -> None:
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("725 held-out normal windows, worth")  # 750 rows, a gap of 20, windows of 6
+    rules = [line.split()[0] for line in lines[3 : 3 + len(known())]]
+    assert rules == known()
+    assert "LABELLED: events found" in lines[2]
+    assert all("100%" in line for line in lines[3 : 3 + len(known())])  # 40 sd away
+    assert "on the plant's test data, at the value set on normal data alone" in done.stdout
+
+
+def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    assert crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--out", out).returncode == 0
+    found = json.loads(out.read_bytes())
+    assert found["asked"] == 0.05
+    values = {row["threshold"]["rule"]: row["threshold"]["value"] for row in found["rules"]}
+    published = read_bundle(home / "home" / "bundles" / "north.bundle").threshold
+    assert values["conformal"] == pytest.approx(published.value, rel=1e-6)
+    unseen = {row["threshold"]["rule"]: row["unseen"] for row in found["rules"]}
+    assert unseen["conformal"]["size"] == 725 - 362 - 5  # the second half, without windows that share rows
+    assert 0.01 < unseen["conformal"]["rate"] < 0.15
+    moving = {row["threshold"]["rule"] for row in found["rules"] if row["moving"]}
+    assert moving <= {"ewma", "moving-percentile", "dspot"}
+    assert {"ewma", "moving-percentile"} <= moving
+
+
+def test_a_rate_that_the_data_cannot_carry_is_said_with_the_hours(home: Path) -> None:
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--rate", "0.001")
+    assert "asked: a rate of 0.001, which they do not carry: about" in done.stdout
+    assert "hours more of normal operation are wanted" in done.stdout
+
+
+def test_a_budget_becomes_a_rate(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--budget", "20", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert 1 < json.loads(out.read_bytes())["asked"] / (20 / 1440) < 4  # windows in an alarm; these overlap by 5 rows
+
+
+def test_the_plot_is_a_picture(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.png"
+    assert crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--out", out).returncode == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["found.png"]
+
+
+def test_without_matplotlib_the_extra_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--out", tmp_path / "found.png")
+    assert done.returncode == 1
+    assert "crossplant[simulation]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "found.txt"], "neither a .png nor a .json"),
+        (["--rate", "0"], "no share of windows"),
+        (["--rate", "nan"], "no share of windows"),
+        (["--budget", "inf"], "no number of alarms a day"),
+        (["--budget", "-1"], "no number of alarms a day"),
+        (["--budget", "1", "--rate", "0.1"], "contradict each other"),
+        (["--bundle", "nowhere"], "CP-601"),
+        (["--config", "nowhere.toml"], "CP-101"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_refused(home: Path, options: list[str], said: str) -> None:
+    config = [] if "--config" in options else ["--config", home / "plant.toml"]
+    done = crossplant_here("client", "thresholds", *config, *options)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+@pytest.mark.parametrize("where", ["no/such/folder.json", "no/such/folder.png"])
+def test_a_file_that_cannot_be_written_is_said(home: Path, tmp_path: Path, where: str) -> None:
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--out", tmp_path / where)
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
+
+
+def test_data_that_is_not_that_of_the_bundle_is_refused(home: Path, tmp_path: Path) -> None:
+    """Its held-out part may be what the model was trained on."""
+    changed = replace(site(), train_TD=site().train_TD[::-1].copy())
+    other = replace(site(), schema=SensorSchema(tags=("a", "c"), period_s=60))
+    for number, (data, said) in enumerate(((changed, "not what its bundle was made from"), (other, "other tags"))):
+        folder = tmp_path / str(number)
+        write_site(folder / "site", data)
+        (folder / "plant.toml").write_text('name = "north"\ndata = "site"\n', encoding="utf-8")
+        bundle = home / "home" / "bundles" / "north.bundle"
+        done = crossplant_here("client", "thresholds", "--config", folder / "plant.toml", "--bundle", bundle)
+        assert (done.returncode, said in done.stderr) == (1, True)
+
+
+# ---- the comparison itself -------------------------------------------------------------------------------------------
+
+
+def test_no_rule_sees_what_it_is_judged_on() -> None:
+    """The second half is another distribution: every threshold of the first is crossed as often as that says."""
+    rng = np.random.default_rng(1)
+    scores = np.concatenate([rng.uniform(size=2000), 10 + rng.uniform(size=2000)])
+    for row in compare(Series(scores, None, 1.0), ThresholdConfig(), overlap=29):
+        assert row.unseen is not None
+        assert (row.unseen.size, row.unseen.rate) == (1971, 1.0)
+        assert row.threshold.calibration_size == 4000
+
+
+def test_labels_choose_no_threshold() -> None:
+    rng = np.random.default_rng(2)
+    normal = Series(rng.gamma(4.0, size=4000), None, 60.0)
+    scores = np.append(np.full(9, np.nan), rng.gamma(4.0, size=1991))
+    labels = np.zeros(2000, bool)
+    labels[500:510] = True
+    scores[505] = 99.0
+    found = compare(normal, ThresholdConfig(), labelled=Labelled(Series(scores, None, 60.0), labels))
+    flipped = compare(normal, ThresholdConfig(), labelled=Labelled(Series(scores, None, 60.0), ~labels))
+    assert [row.threshold for row in found] == [row.threshold for row in flipped]
+    assert all(row.found is not None and row.found.event_recall == 1.0 for row in found)
+
+
+def test_too_little_to_halve_has_no_rehearsal() -> None:
+    (row,) = compare(Series(np.arange(7.0), None, 1.0), ThresholdConfig(), rules=["conformal"])
+    assert (row.unseen, row.moving, row.found) == (None, None, None)
+
+
+def test_the_threshold_in_force_follows_the_mode() -> None:
+    modes = np.arange(4000) % 2
+    series = Series(np.random.default_rng(3).normal(size=4000) + 5.0 * modes, modes, 1.0)
+    threshold = fit("context", series.scores_N, ThresholdConfig(), modes)
+    assert series_of_thresholds(threshold, series).tolist() == [threshold.by_mode[mode] for mode in modes]
