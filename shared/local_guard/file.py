@@ -1,0 +1,88 @@
+"""A guard as bytes: a line that names the format, a line of JSON, then mean and precision in little-endian float64."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import BundleInvalid
+from shared.local_guard.guard import LocalGuard
+from shared.local_guard.lagged import LagModel
+from shared.preprocess import Preprocessor
+from shared.schema import SensorSchema
+from shared.scoring import Float64Array
+from shared.thresholds import Threshold
+
+MAGIC = b"crossplant local guard 1\n"
+_MOST_HEAD = 16 * 2**20
+
+
+class _Head(BaseModel):
+    """What stands before the numbers; `digest` is their SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    columns: SensorSchema
+    preprocessor: Preprocessor
+    lags: Annotated[int, Field(ge=1, le=100)]
+    threshold: Threshold
+    fitted_on: Annotated[int, Field(ge=2)]
+    digest: str
+
+
+def to_bytes(guard: LocalGuard) -> bytes:
+    """A guard as one file's content; equal guards give equal bytes."""
+    numbers = b"".join(values.astype("<f8").tobytes() for values in (guard.model.mean_LD, guard.model.precision_PP))
+    head = _Head(
+        columns=guard.schema,
+        preprocessor=guard.preprocessor,
+        lags=guard.model.lags,
+        threshold=guard.threshold,
+        fitted_on=guard.fitted_on,
+        digest=hashlib.sha256(numbers).hexdigest(),
+    )
+    return MAGIC + head.model_dump_json().encode() + b"\n" + numbers
+
+
+def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
+    """Read what `to_bytes` wrote; every length is checked before a number is believed.
+
+    Raises:
+        BundleInvalid: no guard, cut short, changed, or numbers that are no mean and precision.
+    """
+    head, numbers = _parted(data, source)
+    dim, size = head.columns.dim, head.lags * head.columns.dim
+    if head.preprocessor.dim != dim or len(numbers) != 8 * size * (size + 1):
+        raise BundleInvalid(f"{source}: {len(numbers)} bytes of numbers for {head.lags} rows of {dim} tags.")
+    if hashlib.sha256(numbers).hexdigest() != head.digest:
+        raise BundleInvalid(f"{source} was changed after it was written.")
+    values = np.frombuffer(numbers, "<f8").astype(np.float64)
+    values.setflags(write=False)
+    mean_LD, precision_PP = values[:size].reshape(head.lags, dim), values[size:].reshape(size, size)
+    if not np.isfinite(values).all() or not _positive(precision_PP):
+        raise BundleInvalid(f"{source} holds no mean and precision.")
+    return LocalGuard(head.columns, head.preprocessor, LagModel(mean_LD, precision_PP), head.threshold, head.fitted_on)
+
+
+def _parted(data: bytes, source: str) -> tuple[_Head, bytes]:
+    end = data.find(b"\n", len(MAGIC), len(MAGIC) + _MOST_HEAD)
+    if not data.startswith(MAGIC) or end < 0:
+        raise BundleInvalid(f"{source} is no guard that this version reads.")
+    try:
+        return _Head.model_validate_json(data[len(MAGIC) : end]), data[end + 1 :]
+    except (ValidationError, RecursionError) as error:
+        raise BundleInvalid(f"{source} has an unreadable head: {error}.") from error
+
+
+def _positive(matrix_PP: Float64Array) -> bool:
+    """Whether a matrix is symmetric and positive definite."""
+    if not np.array_equal(matrix_PP, matrix_PP.T):
+        return False
+    try:
+        np.linalg.cholesky(matrix_PP)
+    except np.linalg.LinAlgError:
+        return False
+    return True
