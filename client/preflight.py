@@ -14,7 +14,7 @@ from shared.pki import files
 from shared.pki.certificates import utc_now
 from shared.pki.kit import CARD, Card
 from shared.preflight import credentials, machine, network
-from shared.preflight.verdict import Verdict, fail, judged, ok, skip, warn
+from shared.preflight.verdict import Verdict, fail, judged, ok, skip
 from shared.schema import SensorSchema
 
 _NEW_KIT = "Ask the operator for a new kit: `crossplant provision renew FED_DIR NAME`, then `provision kit`."
@@ -67,36 +67,27 @@ def _versions(card: Card | None) -> dict[str, str]:
 
 
 def _node_key(plant: Plant) -> Iterator[Verdict]:
-    given = plant.config.node_key
-    if given is None:
-        yield warn("node key", "none: the coordinator will not take this plant.", 'Set node_key = "node".')
-        return
-    private = plant.folder / given
+    private = plant.node_key
     yield from credentials.node_key(private, private.with_name(f"{private.name}.pub"))
 
 
 def _certificates(plant: Plant, now: datetime) -> Iterator[Verdict]:
-    settings = plant.config
-    if settings.root_certificates is None:
-        yield warn("authority", "none: the connection is not protected.", 'Set root_certificates = "ca.crt".')
-        return
-    authorities, verdicts = credentials.bundle(plant.folder / settings.root_certificates, now, _NEW_KIT)
+    authorities, verdicts = credentials.bundle(plant.authority, now, _NEW_KIT)
     yield from verdicts
-    if settings.client_certificate is None or settings.client_key is None:
+    if plant.shown is None:
         yield skip("certificate", "the plant shows none to the gateway (client_certificate, client_key)")
         return
-    shown, key = plant.folder / settings.client_certificate, plant.folder / settings.client_key
+    shown, key = plant.shown
     yield from judged("certificate", lambda: credentials.pair(shown, key, authorities, now, _NEW_KIT))
 
 
 def _network(plant: Plant) -> list[Verdict]:
-    settings = plant.config
-    if settings.superlink is None:
+    superlink = plant.config.superlink
+    if superlink is None:
         return [fail("network", "no `superlink` is set.", "Write it as in the operator's kit: host:port.")]
-    host, port = network.parse_address(settings.superlink)
-    given = (settings.root_certificates, settings.client_certificate, settings.client_key)
-    roots, certificate, key = (None if name is None else plant.folder / name for name in given)
-    return network.reach(network.Peer(host, port, roots, certificate, key))
+    host, port = network.parse_address(superlink)
+    certificate, key = plant.shown or (None, None)
+    return network.reach(network.Peer(host, port, plant.authority, certificate, key))
 
 
 def _data(plant: Plant, card: Card | None, quick: bool) -> Iterator[Verdict]:

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid.http_grid import HttpGrid
 
-from server.coordinator import Arrival, Coordinator, Observer, Silent
+from server.channel import LEFT, Arrival, Observer, Silent
+from server.coordinator import Coordinator
+from server.inbox import Inbox
 from server.rounds import RunState
 from server.store.store import RoundStore
-from shared.errors import BadPayload, InvalidConfig
+from shared.errors import BadPayload, InvalidConfig, StoreError
 from shared.wire.envelope import Packet
 from shared.wire.frame import encode_frame
 from shared.wire.inventory import Kind
+from shared.wire.messages import shown
 from shared.wire.records import ARRAYS, FRAME, NUMBERS, TEXTS, packet_from_records
 
 app = ServerApp()
@@ -46,9 +53,23 @@ def main(grid: Grid, context: Context) -> None:
         state = store.latest_state(name) or RunState(name, config.digest)
         channel = GridChannel(grid, _roster(context))
         channel.gather(min(_GATHER_S, config.rounds.deadline_s))
-        coordinator = Coordinator(config, channel, store, observer.get() or Silent())
+        watcher = observer.get() or Silent()
+        coordinator = Coordinator(config, channel, store, watcher, signature=_signature(store, name))
         coordinator.run(state)
         store.finish_run(name, "finished")
+
+
+def _signature(store: RoundStore, run: str) -> Callable[[], str]:
+    """The operator's signature over a run as it stands when it is asked for: a run may be signed anew meanwhile."""
+    known = store.signature(run)
+
+    def ask() -> str:
+        nonlocal known
+        with suppress(StoreError):  # a database that is locked just now must not end a round
+            known = store.signature(run)
+        return known
+
+    return ask
 
 
 def _setting(context: Context, name: str) -> str:
@@ -87,16 +108,21 @@ class GridChannel:
         self._longest_pause_s = longest_pause_s
         self._wait: Callable[[float], None] = getattr(grid, "wait", time.sleep)
         self._records = _records if hasattr(grid, "wait") else _frame  # in one process, nothing is gained by a copy
-        self._node_of: dict[str, int] = {}
+        self._inbox = Inbox(grid) if isinstance(grid, HttpGrid) else None
+        self._asked: dict[str, Arrival] = {}  # by message: an arrival without content, of the node it was sent to
         self._undelivered: list[Arrival] = []
-        self._name_of: Mapping[int, str] = {}
+        self._name_of: dict[int, str] = {}
 
     def nodes(self) -> Sequence[int]:
         if self._roster is None:
             return sorted(self._grid.get_node_ids())
         named = {info.node_id: info.name for info in self._grid.get_nodes()}
-        self._name_of = {node: name for node, name in named.items() if name in self._roster}
-        return sorted(self._name_of)
+        here = {node: name for node, name in named.items() if name in self._roster}
+        self._name_of |= here  # whoever went away may have answered before
+        return sorted(here)
+
+    def name(self, node: int) -> str | None:
+        return self._name_of.get(node)
 
     def gather(self, longest_s: float) -> None:
         """Wait until every plant of the roster is connected, or the time is over."""
@@ -105,16 +131,25 @@ class GridChannel:
             time.sleep(_GATHER_PAUSE_S)
 
     def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        self._asked = {i: to for i, to in self._asked.items() if to.beside}
+        self._undelivered = [arrival for arrival in self._undelivered if arrival.beside]
+        self._push(packet, [Arrival(node, None) for node in nodes], ttl_s, group)
+
+    def send_beside(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        self._push(packet, [Arrival(node, None, beside=True) for node in nodes], ttl_s, group)
+
+    def _push(self, packet: Packet, to: Sequence[Arrival], ttl_s: float, group: str) -> None:
+        if not to:  # Flower's servers take no empty list
+            return
         content = self._records(packet)
         kind = packet.texts["kind"]
         message_type = "train" if kind == Kind.TRAIN else f"query.{kind}"
         messages = [
-            Message(content, dst_node_id=node, message_type=message_type, ttl=ttl_s, group_id=group) for node in nodes
+            Message(content, dst_node_id=one.node, message_type=message_type, ttl=ttl_s, group_id=group) for one in to
         ]
-        ids = self._grid.push_messages(messages)
-        pairs = list(zip(ids, nodes, strict=True)) if ids else [(None, node) for node in nodes]
-        self._node_of = {i: node for i, node in pairs if i}
-        self._undelivered = [Arrival(node, None, GONE) for i, node in pairs if not i]
+        ids: list[str | None] = [*self._grid.push_messages(messages)] or [None] * len(to)
+        self._asked |= {i: one for i, one in zip(ids, to, strict=True) if i}
+        self._undelivered += [replace(one, failure=GONE) for i, one in zip(ids, to, strict=True) if not i]
 
     def receive(self, wait_s: float) -> Sequence[Arrival]:
         """Poll the grid, ever more slowly (Flower's offer no way to wait), until something came or the time is over."""
@@ -123,7 +158,11 @@ class GridChannel:
             return gone
         ends, pause = time.monotonic() + wait_s, _FIRST_PAUSE_S
         while True:
-            replies = list(self._grid.pull_messages(list(self._node_of)))
+            replies = (
+                list((self._inbox.pull if self._inbox else self._grid.pull_messages)(list(self._asked)))
+                if self._asked
+                else []
+            )
             if replies or time.monotonic() >= ends:
                 return [arrival for arrival in map(self._arrival, replies) if arrival is not None]
             self._wait(min(pause, max(0.0, ends - time.monotonic())))
@@ -131,17 +170,17 @@ class GridChannel:
 
     def _arrival(self, reply: Message) -> Arrival | None:
         # The source of an error reply is the SuperLink, not the plant: what it answers tells who.
-        node = self._node_of.pop(reply.metadata.reply_to_message_id, None)
-        if node is None:
+        asked = self._asked.pop(reply.metadata.reply_to_message_id, None)
+        if asked is None:
             return None
         if reply.has_error():
-            return Arrival(node, None, f"the plant's process failed (Flower error {reply.error.code})")
+            return replace(asked, failure=_failure(reply.error.code))
         try:
-            return self._named(Arrival(node, packet_from_records(reply.content)))
+            return self._named(replace(asked, packet=packet_from_records(reply.content)))
         except BadPayload as error:
-            return Arrival(node, None, error.cause)
+            return replace(asked, failure=error.cause)
         except Exception:  # one plant's message, whatever is in it, must not end the run of all the others
-            return Arrival(node, None, UNREADABLE)
+            return replace(asked, failure=UNREADABLE)
 
     def _named(self, arrival: Arrival) -> Arrival:
         """A plant is who its key says it is, whatever it calls itself."""
@@ -149,7 +188,19 @@ class GridChannel:
         claimed = None if arrival.packet is None else arrival.packet.texts.get("plant")
         if known is None or known == claimed:
             return arrival
-        return Arrival(arrival.node, None, f"name: the plant registered as {known!r} answers under another name")
+        told = f"name: the plant registered as {known!r} answers as {shown(claimed)}"
+        return replace(arrival, packet=None, failure=told)
+
+
+def _failure(code: int) -> str:
+    """What an error reply of Flower's means."""
+    if code == ErrorCode.NODE_UNAVAILABLE:
+        return LEFT
+    if code in (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE):
+        return f"late: the request or the reply outlived its time (Flower error {code})"
+    if code == ErrorCode.UNKNOWN:
+        return UNREADABLE
+    return f"the plant's process failed (Flower error {code})"
 
 
 def _records(packet: Packet) -> RecordDict:

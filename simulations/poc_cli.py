@@ -47,6 +47,7 @@ def up(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running; `poc down DIR` ends it.")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Without TLS and keys.")] = False,
+    mutual: Annotated[bool, typer.Option("--mutual-tls", help="Plants must show certificates, too.")] = False,
 ) -> None:
     """Make plants, keys and certificates, start everything with TLS and node keys, run rounds, and tear it down."""
     from server.run.serve import INSECURE
@@ -55,7 +56,7 @@ def up(
 
     config = _config(plants, rounds, dataset, setting or [])
     run = f"poc-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    poc = Poc(PocFolder(Path(os.path.abspath(out))), config, run, insecure, keep)
+    poc = Poc(PocFolder(Path(os.path.abspath(out))), config, run, insecure, keep, mutual)
     if insecure:
         _say(INSECURE)
     names = make(poc)

@@ -60,7 +60,7 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
 def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stopped: CallStop) -> Guard:
     device = resolve_device(plant.config.agent.device)
     agent = PlantAgent(site, plant.home / "bundles", device, stopped)
-    facts = Facts(len(site.train_TD), site.schema.fingerprint)
+    facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name)
     return Guard(agent, policy, facts, Ledger(plant.home / "ledger.json", policy.budget), audit, stopped)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,14 @@ from sqlalchemy.pool import NullPool
 
 from server.store.models import disk_full
 from server.store.place import Place
-from server.store.tables import Base
+from server.store.tables import Base, SignatureRow
 from shared.errors import StoreBusy, StoreError, StoreNotFound, StoreUnreadable
 
 BUSY_S = 10.0
+_LEAST_ROOM = 2**16  # bytes
+_YOUNGER = {SignatureRow.__tablename__}
+"""Tables that came later: a store without them is read as one in which they are empty, and gets them when written."""
+
 _URL_CURE = "Check the URL and that the database server can be reached."
 _FILE_CURE = "Give the folder that `crossplant simulate --out DIR` wrote, or restore it from a backup."
 
@@ -101,12 +106,17 @@ def check_tables(engine: Engine, shown: str) -> None:
         present = _tables(connection)
         if not present and not inspect(connection).get_table_names():
             raise StoreNotFound(f"the round store at {shown} is empty.")
-        missing = sorted(Base.metadata.tables.keys() - present)
+        missing = sorted(Base.metadata.tables.keys() - present - _YOUNGER)
         if missing:
             raise StoreUnreadable(
                 f"{shown} is a database without the table {missing[0]!r}, so no round store.", _FILE_CURE
             )
         _check_columns(connection)
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether a table is there; one that came later may not be."""
+    return name in _tables(connection)
 
 
 def _tables(connection: Connection) -> set[str]:
@@ -139,7 +149,7 @@ def _translate(error: Exception, place: Place) -> StoreError:
     text = f"{place.shown}: {_one_line(original)}."
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy(f"{place.shown} is locked by another process.")
-    if name == "SQLITE_FULL":
+    if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _no_room(place)):
         return disk_full(place.shown)
     if isinstance(error, IntegrityError):
         return StoreError(
@@ -148,6 +158,14 @@ def _translate(error: Exception, place: Place) -> StoreError:
     if name.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return StoreUnreadable(text, "Check the folder's permissions and its disk.")
     return StoreUnreadable(text, _FILE_CURE if place.file else _URL_CURE)
+
+
+def _no_room(place: Place) -> bool:
+    """Whether the disk is full: SQLite calls it an I/O error when it cannot lengthen its shared memory."""
+    try:
+        return place.file is not None and shutil.disk_usage(place.file.parent).free < _LEAST_ROOM
+    except OSError:
+        return False
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,21 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from server.rounds import ClusterReport, PlantReport, RoundRecord
+from server.rounds import ClusterReport, PlantReport, RoundRecord, Status
 from server.store.compare import finite
+from server.store.rows import RunInfo, RunStatus
 
 Row = tuple[str, ...]
 
 LIST_COLUMNS = ("#", "phase", "step", "status", "plants", "holdout", "train", "model", "s")
 PLANT_COLUMNS = ("plant", "counted", "examples", "holdout", "train", "down", "up", "s")
 DETAIL_COLUMNS = ("plant", "metrics", "timings in s")
-CLUSTER_COLUMNS = ("cluster", "mass", "displacement", "active")
+CLUSTER_COLUMNS = ("cluster", "mass", "displacement", "active", "plants")
 METRIC_COLUMNS = ("plant", "metric", "a", "b", "b - a")
 TENSOR_COLUMNS = ("tensor", "relative", "distance", "cosine")
 _SHORT = 8
+_MISSED = 10  # plants that `rounds list` names in one round
 
 
 # ---- JSON ----
+
+
+def run_entry(info: RunInfo) -> dict[str, Any]:
+    """A run as `rounds list --json` and `rounds show --json` print it beside rounds."""
+    return {"name": info.name, "created": info.created, "status": info.status.value, "note": info.note}
 
 
 def list_entry(record: RoundRecord) -> dict[str, Any]:
@@ -37,6 +44,7 @@ def list_entry(record: RoundRecord) -> dict[str, Any]:
         "reason": record.reason,
         "plants": list(record.accepted),
         "rejected": [{"plant": p.plant, "reason": p.reason} for p in record.rejected],
+        "joined": list(record.joined),
         "metrics": _numbers(record.metrics),
         "model": record.model,
         "started": record.started,
@@ -76,6 +84,7 @@ def _clusters(report: ClusterReport) -> dict[str, Any]:
         "displacement": [finite(value) for value in report.displacement],
         "active": list(report.active),
         "effective": finite(report.effective),
+        "plants": list(report.plants),
     }
 
 
@@ -129,16 +138,30 @@ def list_rows(records: Iterable[RoundRecord]) -> list[Row]:
 
 
 def _list_row(r: RoundRecord) -> Row:
-    counted = f"{len(r.accepted)}/{len(r.plants)}"
+    counted = f"{len(r.accepted)}/{len(r.plants) - len(r.joined)}"
     losses = (figure(r.metrics.get("holdout_loss")), figure(r.metrics.get("train_loss")))
     model = "-" if r.model is None else r.model[:_SHORT]
     return (str(r.number), r.phase.value, plain(r.label), r.status.value, counted, *losses, model, f"{r.seconds:.1f}")
 
 
+def ending(info: RunInfo) -> list[str]:
+    """Why a run failed; nothing when it did not."""
+    if info.status is not RunStatus.FAILED:
+        return []
+    return [plain(f"Run {info.name} failed: {info.note or 'its rounds say why'}")]
+
+
 def interruptions(records: Iterable[RoundRecord]) -> list[str]:
-    """One line for each round that did not commit, with its reason."""
-    odd = (record for record in records if record.reason is not None)
-    return [plain(f"Round {r.number} {r.status.value}: {r.reason}") for r in odd]
+    """What `rounds list` says below its table: of a round that did not commit, also why each plant did not count."""
+    lines = []
+    for r in (record for record in records if record.reason is not None):
+        lines.append(f"Round {r.number} {r.status.value}: {r.reason}")
+        missed = r.rejected if r.status is not Status.COMMITTED else ()
+        lines += [f"  {p.plant}: {p.reason}" for p in missed[:_MISSED]]
+        lines += (
+            [f"  and {len(missed) - _MISSED} more: `crossplant rounds show {r.number}`"] if missed[_MISSED:] else []
+        )
+    return [plain(line) for line in lines]
 
 
 def plant_rows(record: RoundRecord) -> list[Row]:
@@ -147,7 +170,10 @@ def plant_rows(record: RoundRecord) -> list[Row]:
 
 
 def _plant_row(p: PlantReport) -> Row:
-    counted, examples = "yes" if p.accepted else "no", "-" if p.examples is None else str(p.examples)
+    counted, examples = (
+        "yes" if p.accepted else "joins" if p.joined else "no",
+        "-" if p.examples is None else str(p.examples),
+    )
     losses = (figure(p.metrics.get("holdout_loss")), figure(p.metrics.get("train_loss")))
     return (plain(p.plant), counted, examples, *losses, size(p.bytes_down), size(p.bytes_up), f"{p.seconds:.2f}")
 
@@ -158,9 +184,16 @@ def detail_rows(record: RoundRecord) -> list[Row]:
 
 
 def cluster_rows(report: ClusterReport) -> list[Row]:
-    """One row a cluster, under `CLUSTER_COLUMNS`."""
-    parts = zip(report.mass, report.displacement, report.active, strict=True)
-    return [(str(k), figure(m), figure(d), "yes" if active else "no") for k, (m, d, active) in enumerate(parts)]
+    """One row a cluster, under `CLUSTER_COLUMNS`; how many plants populate it is `-` where that was not counted."""
+    plants = [str(count) for count in report.plants] or ["-"] * len(report.mass)
+    parts = zip(report.mass, report.displacement, report.active, plants, strict=True)
+    return [(str(k), figure(m), figure(d), "yes" if active else "no", p) for k, (m, d, active, p) in enumerate(parts)]
+
+
+def alone(report: ClusterReport) -> list[str]:
+    """One line on the clusters that a single plant populates: a low score there is nothing that others should trust."""
+    single = [str(k) for k, count in enumerate(report.plants) if count == 1 and report.active[k]]
+    return [f"populated by one plant only: cluster {', '.join(single)}"] if single else []
 
 
 def heading(record: RoundRecord) -> list[str]:
@@ -177,8 +210,9 @@ def heading(record: RoundRecord) -> list[str]:
 
 
 def rejections(record: RoundRecord) -> list[str]:
-    """One line for each plant that did not count."""
-    return [plain(f"{p.plant} did not count: {p.reason or 'no reason given'}") for p in record.rejected]
+    """One line for each plant that did not count, or joined."""
+    lines = [f"{p.plant} did not count: {p.reason or 'no reason given'}" for p in record.rejected]
+    return [plain(line) for line in [*lines, *(f"{p.plant} {p.reason}" for p in record.plants if p.joined)]]
 
 
 def metric_rows(comparison: Mapping[str, Any]) -> list[Row]:

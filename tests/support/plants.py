@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from client.agent.service import PlantAgent
 from server.coordinator import Arrival, Coordinator
@@ -28,15 +28,23 @@ class Loopback:
     def nodes(self) -> Sequence[int]:
         return list(range(len(self.agents)))
 
+    def name(self, node: int) -> str | None:
+        return None
+
     def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
         self.sent.append(packet)
-        self._waiting = []
+        self._waiting = [arrival for arrival in self._waiting if arrival.beside]
         for node in nodes:
             agent = self.agents[node]
             reply = self.tamper(agent.name, agent.handle(packet))
             if reply is not None:
                 self.received.append(reply)
                 self._waiting.append(Arrival(node, reply))
+
+    def send_beside(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        before, self._waiting = self._waiting, []
+        self.send(packet, nodes, ttl_s, group)
+        self._waiting = [*before, *(replace(arrival, beside=True) for arrival in self._waiting)]
 
     def receive(self, wait_s: float) -> Sequence[Arrival]:
         arrivals, self._waiting = self._waiting, []
@@ -73,5 +81,6 @@ def federate(
 ) -> tuple[RunState, Memory, Loopback]:
     """A whole run over the loopback."""
     channel, journal = Loopback([PlantAgent(site) for site in sites], tamper), Memory()
-    state = Coordinator(config, channel, journal).run(RunState("test", config.digest))
+    coordinator = Coordinator(config, channel, journal, signature=lambda: "v1.claim.key.made")
+    state = coordinator.run(RunState("test", config.digest))
     return state, journal, channel

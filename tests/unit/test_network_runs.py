@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import subprocess
@@ -16,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from server.run.control import Node, Standing
 from server.run.place import Endpoint, ServerPlace
 from server.run.roster import Site, read_node_key, read_sites, reconcile
-from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for
+from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for, tell_store, told_store
 from server.store.rows import RunStatus
 from server.store.store import RoundStore
+from shared.alone import alone
 from shared.config import RunConfig
-from shared.errors import FileTrouble, InvalidConfig
+from shared.errors import FileTrouble, InvalidConfig, NotRunning
 
 
 @dataclass
@@ -167,7 +170,8 @@ def test_what_would_fail_again_makes_the_run_final(place: ServerPlace, code: str
 
 def test_a_run_that_never_commits_a_round_ends(place: ServerPlace) -> None:
     desk = Desk(place)
-    for _ in range(MOST_ATTEMPTS + 5):
+    desk.reaper._clock = itertools.count(0.0, 100.0).__next__  # pauses are over at once
+    for _ in range(2 * MOST_ATTEMPTS + 5):
         desk.look()
         if desk.control.started:
             desk.control.standings[len(desk.control.started)] = Standing("finished", "failed", "killed")
@@ -207,6 +211,39 @@ def test_without_keys_there_is_no_roster(place: ServerPlace) -> None:
 def test_a_run_needs_two_plants(place: ServerPlace) -> None:
     with pytest.raises(InvalidConfig, match="needs two plants"):
         ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north",))
+
+
+@pytest.mark.parametrize("name", ["", "../r", "a/b", ".r", "r\n", "x" * 65])
+def test_a_name_that_could_be_no_files_names_no_run(place: ServerPlace, name: str) -> None:
+    with pytest.raises(InvalidConfig, match="cannot name a run"):
+        ask_for(place, str(place.root / "store"), name, RunConfig(), ("north", "south"))
+    assert not (place.root / "store").exists()
+
+
+def test_a_run_whose_note_cannot_be_written_is_final(place: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("server.run.runs.replace_file", full)
+    with pytest.raises(FileTrouble, match="No space left"):
+        ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north", "south"))
+    with RoundStore.open(str(place.root / "store")) as store:
+        assert store.runs()[0].status is RunStatus.FAILED
+
+
+def test_the_server_tells_where_its_rounds_are(place: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told_store(place) == str(place.root)
+    monkeypatch.chdir(place.root)
+    assert tell_store(place, "elsewhere") == str(place.root / "elsewhere") == told_store(place)
+    assert tell_store(place, "postgresql://u:secret@h/d") == told_store(place) == "postgresql://u:secret@h/d"
+    assert (place.run / "store").stat().st_mode & 0o777 == 0o600
+    assert tell_store(place, None) == told_store(place) == str(place.root)
+
+
+def test_a_store_behind_a_url_keeps_its_models_at_the_federation(place: ServerPlace) -> None:
+    ask_for(place, f"sqlite:///{place.root}/db/x.sqlite", "r", RunConfig(), ("north", "south"))
+    with RoundStore.open(f"sqlite:///{place.root}/db/x.sqlite") as store:
+        assert store.runs()[0].models_dir == place.root / "models"
 
 
 def test_a_submission_survives_its_file(place: ServerPlace) -> None:
@@ -279,13 +316,24 @@ def test_a_site_without_a_status_is_an_error(tmp_path: Path) -> None:
 
 def test_the_endpoint_is_told_and_found(place: ServerPlace) -> None:
     place.prepare()
-    with pytest.raises(InvalidConfig, match="no server runs"):
+    with pytest.raises(NotRunning, match="no server runs"):
         place.read_endpoint()
     told = Endpoint("127.0.0.1:1", place.loopback_certificate, 2, 3)
-    place.write_endpoint(told)
-    assert place.read_endpoint() == told
-    (place.run / "endpoint.json").write_text(json.dumps({"address": 1}))
-    with pytest.raises(InvalidConfig):
+    with alone(place.lock, "the federation"):
+        with pytest.raises(NotRunning, match="not up yet"):
+            place.read_endpoint()
+        place.write_endpoint(told)
+        assert place.read_endpoint() == told
+        (place.run / "endpoint.json").write_text(json.dumps({"address": 1}))
+        with pytest.raises(NotRunning, match="not up yet"):
+            place.read_endpoint()
+
+
+def test_the_endpoint_of_a_server_that_was_killed_is_stale(place: ServerPlace) -> None:
+    place.prepare()
+    with alone(place.lock, "the federation"):
+        place.write_endpoint(Endpoint("127.0.0.1:1", None, 2, os.getpid()))
+    with pytest.raises(NotRunning, match="no server runs"):  # its process id may be anybody's by now
         place.read_endpoint()
 
 
