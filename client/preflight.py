@@ -14,7 +14,7 @@ from shared.pki import files
 from shared.pki.certificates import utc_now
 from shared.pki.kit import CARD, Card
 from shared.preflight import credentials, machine, network
-from shared.preflight.verdict import Verdict, fail, judged, ok, skip
+from shared.preflight.verdict import Verdict, fail, judged, ok, skip, warn
 from shared.schema import SensorSchema
 
 _NEW_KIT = "Ask the operator for a new kit: `crossplant provision renew FED_DIR NAME`, then `provision kit`."
@@ -35,8 +35,8 @@ def checks(config: Path, quick: bool = False, now: datetime | None = None) -> It
         yield fail("settings", error.cause, error.cure)
         return
     yield ok("settings", f"{config.name} of the plant {plant.config.name}")
-    yield from judged("policy", lambda: _policy(plant))
     card = _card(plant)
+    yield from judged("policy", lambda: _policy(plant, card))
     yield from judged("version", lambda: machine.versions(_versions(card)))
     yield from judged("node key", lambda: _node_key(plant))
     yield from judged("certificate", lambda: _certificates(plant, moment))
@@ -46,11 +46,15 @@ def checks(config: Path, quick: bool = False, now: datetime | None = None) -> It
     yield from judged("data", lambda: _data(plant, card, quick))
 
 
-def _policy(plant: Plant) -> Verdict:
+def _policy(plant: Plant, card: Card | None) -> Verdict:
     from client.agent.policy import read_policy
 
-    read_policy(plant.policy)
-    return ok("policy", f"{plant.policy.name} can be read")
+    signers, kits = read_policy(plant.policy).signers, None if card is None else card.signer
+    if kits is None or kits in signers:
+        return ok("policy", f"{plant.policy.name} can be read")
+    does = "runs of other signers only are served" if signers else "runs that nobody signed are served too"
+    mend = f'Let the operator read out `crossplant provision signer FED_DIR`; if it is this one: signers = ["{kits}"]'
+    return warn("policy", f"{plant.policy.name} does not name the kit's signer {kits}: {does}.", mend)
 
 
 def _card(plant: Plant) -> Card | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
@@ -21,8 +22,11 @@ from flwr.superlink.grid.http_grid import HttpGrid
 from server.channel import LEFT, Arrival, Observer, Silent
 from server.coordinator import Coordinator
 from server.inbox import Inbox
+from server.notice import WAITS, Noticed
 from server.rounds import RunState
+from server.run.runs import NOTES, Submission
 from server.store.store import RoundStore
+from server.transition import quorum
 from shared.errors import BadPayload, InvalidConfig, StoreError
 from shared.wire.envelope import Packet
 from shared.wire.frame import encode_frame
@@ -39,7 +43,8 @@ UNREADABLE = "a message that cannot be read."
 GONE = "absent: it disconnected before it could be asked"
 
 _FIRST_PAUSE_S = 0.001
-_GATHER_S = 120.0  # how long a run that starts or resumes waits for the plants of its roster
+_GATHER_S = 120.0  # how long a run that starts waits for the plants of its roster, one that resumes for a quorum
+_GATHER_GRACE_S = 5.0  # then for the others of a run that resumes: who comes later takes part from its next round on
 _GATHER_PAUSE_S = 0.5
 
 
@@ -51,9 +56,10 @@ def main(grid: Grid, context: Context) -> None:
     with RoundStore.open(location) as store, store.lock():
         config = store.config(name)
         state = store.latest_state(name) or RunState(name, config.digest)
-        channel = GridChannel(grid, _roster(context))
-        channel.gather(min(_GATHER_S, config.rounds.deadline_s))
-        watcher = observer.get() or Silent()
+        channel = GridChannel(grid, _roster(name))
+        members = frozenset(member.plant for member in state.members)
+        channel.gather(min(_GATHER_S, config.rounds.deadline_s), members, quorum(len(members), config.rounds.quorum))
+        watcher = observer.get() or _watcher(name)
         coordinator = Coordinator(config, channel, store, watcher, signature=_signature(store, name))
         coordinator.run(state)
         store.finish_run(name, "finished")
@@ -80,10 +86,13 @@ def _setting(context: Context, name: str) -> str:
     return str(value)
 
 
-def _roster(context: Context) -> frozenset[str] | None:
-    """Names of the plants that the run goes to; None in a simulation, where it goes to all."""
-    listed = str(context.run_config.get("roster") or "")
-    return frozenset(listed.split(",")) if listed else None
+def _roster(run: str) -> frozenset[str] | None:
+    """Names of the plants that a run goes to; None in a simulation, where it goes to all.
+
+    They stand in the coordinator's note of the run, not in its settings: those Flower hands to every plant.
+    """
+    notes = os.environ.get(NOTES)
+    return frozenset(Submission.read(Path(notes) / f"{run}.json").roster) if notes else None
 
 
 def _say_who_carries(context: Context) -> None:
@@ -91,6 +100,12 @@ def _say_who_carries(context: Context) -> None:
     if path := os.environ.get("CROSSPLANT_CARRIER"):
         with open(path, "w", encoding="ascii") as file:
             file.write(f"{context.run_id} {os.getpid()}")
+
+
+def _watcher(run: str) -> Observer:
+    """Who watches a run on a network: the file that `server.run.serve` reads."""
+    path = os.environ.get(WAITS)
+    return Noticed(Path(path), run) if path else Silent()
 
 
 class GridChannel:
@@ -107,6 +122,7 @@ class GridChannel:
         self._roster = roster
         self._longest_pause_s = longest_pause_s
         self._wait: Callable[[float], None] = getattr(grid, "wait", time.sleep)
+        self._drop: Callable[[list[str]], None] = getattr(grid, "drop", lambda ids: None)
         self._records = _records if hasattr(grid, "wait") else _frame  # in one process, nothing is gained by a copy
         self._inbox = Inbox(grid) if isinstance(grid, HttpGrid) else None
         self._asked: dict[str, Arrival] = {}  # by message: an arrival without content, of the node it was sent to
@@ -124,13 +140,22 @@ class GridChannel:
     def name(self, node: int) -> str | None:
         return self._name_of.get(node)
 
-    def gather(self, longest_s: float) -> None:
-        """Wait until every plant of the roster is connected, or the time is over."""
+    def gather(self, longest_s: float, members: frozenset[str] = frozenset(), needed: int = 0) -> None:
+        """Wait until every plant of the roster is connected, or the time is over.
+
+        Args:
+            longest_s: the time.
+            members: plants of a run that resumes: once enough of them are there, the others get a short grace.
+            needed: how many are enough.
+        """
         ends = time.monotonic() + longest_s
-        while self._roster is not None and len(self.nodes()) < len(self._roster) and time.monotonic() < ends:
+        while self._roster is not None and len(here := self.nodes()) < len(self._roster) and time.monotonic() < ends:
+            if members and len({self.name(node) for node in here} & members) >= needed:
+                ends, members = min(ends, time.monotonic() + _GATHER_GRACE_S), frozenset()
             time.sleep(_GATHER_PAUSE_S)
 
     def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        self._drop([i for i, to in self._asked.items() if not to.beside])
         self._asked = {i: to for i, to in self._asked.items() if to.beside}
         self._undelivered = [arrival for arrival in self._undelivered if arrival.beside]
         self._push(packet, [Arrival(node, None) for node in nodes], ttl_s, group)
@@ -142,6 +167,8 @@ class GridChannel:
         if not to:  # Flower's servers take no empty list
             return
         content = self._records(packet)
+        if self._inbox is not None:
+            self._inbox.expect(packet.payload_bytes)
         kind = packet.texts["kind"]
         message_type = "train" if kind == Kind.TRAIN else f"query.{kind}"
         messages = [

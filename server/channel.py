@@ -63,6 +63,9 @@ class Observer(Protocol):
     def round_started(self, number: int, step: Step, plants: int) -> None:
         """A round begins."""
 
+    def round_waits(self, number: int, plants: Sequence[str], waited_s: float, left_s: float) -> None:
+        """A round has waited for some plants so long, and does so for a while yet at most; said ever more seldom."""
+
     def reply_received(self, plant: str) -> None:
         """A plant's reply was judged."""
 
@@ -74,6 +77,8 @@ class Silent:
     """An observer that does nothing."""
 
     def round_started(self, number: int, step: Step, plants: int) -> None: ...
+
+    def round_waits(self, number: int, plants: Sequence[str], waited_s: float, left_s: float) -> None: ...
 
     def reply_received(self, plant: str) -> None: ...
 

@@ -37,7 +37,8 @@ def list_rounds(store: Store, run: Run = None, as_json: AsJson = False) -> None:
     records, info = opened.rounds(name), opened.run(name)
     if as_json:
         return _print_json({"run": views.run_entry(info), "rounds": [views.list_entry(record) for record in records]})
-    return _print_list(info, records)
+    _print_list(info, records)
+    return _print_lines(_waiting(store, name))
 
 
 @rounds_app.command("show")
@@ -103,8 +104,19 @@ def export_model(
 def _open(location: str, run: str | None) -> tuple[RoundStore, str]:
     from server.store.store import RoundStore
 
-    store = RoundStore.open(location)
+    store = RoundStore.open(location, look=True)
     return store, run if run is not None else store.newest_run()
+
+
+def _waiting(location: str, run: str) -> list[str]:
+    """For whom a round of a run waits just now, where the store is a federation's folder."""
+    import time
+
+    from server.notice import read_waits
+    from server.run.place import ServerPlace
+
+    waits = None if "://" in location else read_waits(ServerPlace(Path(location)).waits, time.time())
+    return [] if waits is None or waits.run != run else [f"{waits.words(time.time())}."]
 
 
 # ---- printing ----

@@ -7,7 +7,7 @@ describe itself beside the round, and is asked like the others from the next rou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ from server.replays import Replays
 from server.robust import fold_for
 from server.rounds import Failed, Outcome, PlantReport, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
-from server.waiting import Vigil
+from server.waiting import Notice, Vigil
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.wire.envelope import Packet
@@ -35,6 +35,8 @@ from shared.wire.messages import Request, encode_request
 
 MUSTER_S = 120.0
 """How long a round waits for as many members to be connected as the quorum needs."""
+
+Tell = Callable[[Collection[int], float, float], None]
 
 _WORTH_TELLING_S = 0.5
 _KEEP = "Resume with the settings and the version that it began with, or start a new run."
@@ -106,8 +108,10 @@ class Coordinator:
         self._there.asked(weights)
         heard = _Heard(state, request, sent, self._send(request, step, [nodes[plant] for plant in weights]))
         fold = OrderedFold(list(weights), weights, fold_for(state, self.config.rounds))
-        vigil = self._vigil(state, {nodes[plant] for plant in weights}, fold)
         plants = {node: plant for plant, node in nodes.items()}
+        vigil = self._vigil(
+            state, {nodes[plant] for plant in weights}, fold, self._told(request.round, plants.__getitem__)
+        )
         self._collect(vigil, plants, _Judge(self.config, request, step, state, self._replays), heard, fold)
         waited = self.clock() - sent
         aggregate = fold.finish()
@@ -126,9 +130,17 @@ class Coordinator:
         self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{request.run}/{request.round}")
         return packet.payload_bytes
 
-    def _vigil(self, state: RunState, pending: set[int], fold: OrderedFold) -> Vigil:
+    def _vigil(self, state: RunState, pending: set[int], fold: OrderedFold, tell: Tell) -> Vigil:
         needed = quorum(len(state.members), self.config.rounds.quorum)
-        return Vigil(self.channel, self.clock, self.config.rounds, pending, lambda: fold.accepted >= needed)
+        return Vigil(self.channel, self.clock, self.config.rounds, pending, lambda: fold.accepted >= needed, tell)
+
+    def _told(self, number: int, name: Callable[[int], str]) -> Tell:
+        """What tells the observer for whom a round waits."""
+
+        def tell(pending: Collection[int], waited_s: float, left_s: float) -> None:
+            self.observer.round_waits(number, sorted(map(name, pending)), waited_s, left_s)
+
+        return tell
 
     def _collect(
         self, vigil: Vigil, plants: Mapping[int, str], judge: _Judge, heard: _Heard, fold: OrderedFold
@@ -172,6 +184,7 @@ class Coordinator:
         """See who is there; wait while fewer are than the quorum needs and more may come, or the round is in vain."""
         needed, begin = quorum(len(state.members), self.config.rounds.quorum), self.clock()
         ends = begin + min(self.config.rounds.deadline_s, MUSTER_S)
+        notice = Notice(self.clock, lambda waited_s, left_s: self._say_who_is_away(state, waited_s, left_s))
         while True:
             connected = self.channel.nodes()
             self._there.look(connected, state.members)
@@ -180,9 +193,15 @@ class Coordinator:
             here = len(self._there.nodes(state.members))
             if here >= needed or here + self._there.may_come(state.members) < needed or self.clock() >= ends:
                 return
+            notice.look(ends)
             for arrival in self.channel.receive(min(1.0, ends - self.clock())):
                 if arrival.beside:
                     self._hear(arrival, state)
+
+    def _say_who_is_away(self, state: RunState, waited_s: float, left_s: float) -> None:
+        here = self._there.nodes(state.members)
+        away = sorted(member.plant for member in state.members if member.plant not in here)
+        self.observer.round_waits(state.finished + 1, away, waited_s, left_s)
 
     def _ask_beside(self, state: RunState) -> None:
         """Ask nodes that are no members, or no longer sure to be what they were, to describe themselves."""
@@ -249,7 +268,8 @@ class Coordinator:
         # A roll call shares its number with the round after it, not its group: late answers must not meet.
         self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{expect.round}/describe")
         silent = set(nodes)
-        vigil = Vigil(self.channel, self.clock, self.config.rounds, set(nodes), lambda: enough(len(nodes)))
+        tell = self._told(expect.round, self._called)
+        vigil = Vigil(self.channel, self.clock, self.config.rounds, set(nodes), lambda: enough(len(nodes)), tell)
         for arrival in vigil.arrivals():
             silent.discard(arrival.node)
             verdict = _judge_packet(arrival, expect, self._called(arrival.node))

@@ -8,6 +8,7 @@ that cannot be read raise anything, and whom a reply answers is what the SuperLi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 MOST_PIECES = 10_000
 """Of one reply; 64 MiB are 13 pieces, and a few that hold them together."""
+SPARE = 32 * 2**20
+"""Bytes that a reply may have beyond twice its request: what a plant says of itself, or of its clusters."""
+LOOK_S = 1.0
+"""How long one look fetches pieces of one reply: the others, and the round's deadline, wait meanwhile."""
 
 
 @dataclass
@@ -40,6 +45,11 @@ class _Coming:
     name: str
     missing: list[str]
     pieces: dict[str, bytes] = field(default_factory=dict)
+    size: int = 0
+
+
+class _TooLarge(Exception):
+    pass
 
 
 class Inbox:
@@ -47,11 +57,17 @@ class Inbox:
 
     Args:
         grid: Flower's, connected to a SuperLink.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, grid: HttpGrid) -> None:
-        self._grid = grid
+    def __init__(self, grid: HttpGrid, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grid, self._clock = grid, clock
         self._coming: dict[str, _Coming] = {}
+        self._most = SPARE
+
+    def expect(self, sent: int) -> None:
+        """A request of so many bytes went out; one plant's reply must not fill the memory of the run of all others."""
+        self._most = max(self._most, 2 * sent + SPARE)
 
     def pull(self, asked: Collection[str]) -> list[Message]:
         """Replies that are here whole, and errors in the place of those that never will be.
@@ -76,26 +92,43 @@ class Inbox:
         try:
             if len(coming.missing) > MOST_PIECES:
                 raise ObjectPullError(coming.name, "too many pieces")
-            fetch = self._fetch()
-            while coming.missing:
-                coming.pieces[coming.missing[-1]] = fetch(coming.missing[-1])
-                coming.missing.pop()
+            if not self._fetched(coming):
+                return None
         except ObjectUnavailableError:
             return None
+        except _TooLarge:
+            self._confirm(coming)  # so that the SuperLink keeps it no longer
+            return self._instead(asked, ErrorCode.UNKNOWN)
         except ObjectPullError:
             return self._instead(asked, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
         del self._coming[asked]
         return self._whole(asked, coming)
 
+    def _fetched(self, coming: _Coming) -> bool:
+        """Fetch pieces until all are here, or it has taken long enough for one look."""
+        fetch, ends = self._fetch(), self._clock() + LOOK_S
+        while coming.missing:
+            if self._clock() >= ends:
+                return False
+            piece = fetch(coming.missing[-1])
+            coming.size += len(piece)
+            if coming.size > self._most:
+                raise _TooLarge
+            coming.pieces[coming.missing.pop()] = piece
+        return True
+
     def _fetch(self) -> Callable[[str], bytes]:
         client, run = self._grid._runtime_client, self._grid.run.run_id
         return make_pull_object_fn_protobuf(client.PullObject, self._grid.node, run)
 
-    def _whole(self, asked: str, coming: _Coming) -> Message:
+    def _confirm(self, coming: _Coming) -> None:
         request = ConfirmMessageReceivedRequest(
             node=self._grid.node, run_id=self._grid.run.run_id, message_object_id=coming.name
         )
         self._grid._runtime_client.ConfirmMessageReceived(request)
+
+    def _whole(self, asked: str, coming: _Coming) -> Message:
+        self._confirm(coming)
         try:
             message = cast(Message, inflate_object_from_contents(coming.name, coming.pieces))
             message.metadata.__dict__["_message_id"] = coming.name

@@ -17,6 +17,32 @@ LOOK_S = 5.0
 """Between two looks at who is connected."""
 PATIENCE_S = 60.0
 """How long a node may be away before the quorum is reached."""
+TELL_S = 10.0
+"""How long a round waits before people are told for whom; then they are told again after twice the time, and so on."""
+
+
+@dataclass
+class Notice:
+    """Tells people that something waits, ever more seldom.
+
+    Args:
+        clock: monotonic seconds.
+        tell: gets the seconds waited and those left.
+    """
+
+    clock: Callable[[], float]
+    tell: Callable[[float, float], None]
+
+    def __post_init__(self) -> None:
+        self._begin = self.clock()
+        self._due_s = TELL_S
+
+    def look(self, end: float) -> None:
+        """Tell when it is time; `end` is when the wait ends at the latest, on the clock."""
+        now = self.clock()
+        if self._due_s <= now - self._begin and now < end:
+            self._due_s = 2 * (now - self._begin)
+            self.tell(now - self._begin, end - now)
 
 
 @dataclass
@@ -27,6 +53,7 @@ class Vigil:
         channel, clock, rounds: as the coordinator has them.
         pending: nodes that have not answered yet; grows smaller.
         enough: whether the quorum is reached.
+        tell: hears from time to time which nodes are waited for, for how many seconds now and how many more.
 
     Attributes:
         gone: nodes that are away, and since when.
@@ -38,6 +65,7 @@ class Vigil:
     rounds: RoundConfig
     pending: set[int]
     enough: Callable[[], bool]
+    tell: Callable[[Collection[int], float, float], None] = lambda pending, waited_s, left_s: None
     gone: dict[int, float] = field(default_factory=dict)
     surplus: set[int] = field(default_factory=set)
     _quorate: float | None = None
@@ -46,6 +74,7 @@ class Vigil:
         """Replies, one for each node that was asked, and all those beside the round."""
         begin = self.clock()
         look = begin + LOOK_S
+        notice = Notice(self.clock, lambda waited_s, left_s: self.tell(self.pending, waited_s, left_s))
         while self.pending:
             now = self.clock()
             if self._quorate is None and self.enough():
@@ -56,6 +85,7 @@ class Vigil:
             end = self._end(begin)
             if now >= end or self._in_vain(now):
                 return
+            notice.look(end)
             for arrival in self.channel.receive(min(1.0, end - now)):
                 if arrival.beside or arrival.node in self.pending:
                     if not arrival.beside:

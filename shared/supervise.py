@@ -21,7 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from shared.disk import replace_file
 from shared.errors import CrossplantError, ProcessFailed
+
+LONGEST_LOG = 16 * 2**20
+"""Bytes of a child's log before it begins anew. A SuperLink writes some tens of MB a day."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -110,6 +114,7 @@ class Supervisor:
                 self._bury(child, now)
             elif child.process is None and now >= child.due:
                 self._try(child, now)
+            _keep_short(child.spec.log)
 
     def watch(self, until: Callable[[], bool], longest_s: float | None = None) -> bool:
         """Keep the children alive until `until()`; False when `longest_s` passed before."""
@@ -190,6 +195,17 @@ def _spawn(child: _Child) -> None:
     except OSError as error:
         raise _unstartable(spec, error) from error
     child.started = time.monotonic()
+
+
+def _keep_short(log: Path) -> None:
+    """Begin a log anew that has grown long; what was in it stands in one older file beside it.
+
+    The child goes on writing into the same file, which it opened for appending, so it is emptied, not replaced.
+    """
+    with suppress(OSError):  # on a full disk nothing is copied, and nothing is lost either
+        if log.stat().st_size > LONGEST_LOG:
+            replace_file(log.with_name(f"{log.name}.1"), log.read_bytes(), 0o600)
+            os.truncate(log, 0)
 
 
 def _dead(child: _Child) -> bool:

@@ -37,8 +37,9 @@ _UNKNOWN = fail(
 )
 _NOT_NOW = fail(  # Flower answers both alike
     "server",
-    "the coordinator does not take this plant's key: it was revoked or never approved, or is still connected.",
-    "A connection that was cut is missed within a minute; if this stays, ask the operator.",
+    "the coordinator does not take this plant's key: it was revoked or never approved, or is in use by another "
+    "process, or it was killed less than a minute ago and is still counted as connected.",
+    "It is tried again; if this stays for more than a minute, ask the operator.",
 )
 _BEHIND = fail("server", "the gateway answers, the coordinator behind it does not.", "It is tried again.")
 _BROKEN = "the connection broke off"

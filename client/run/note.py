@@ -10,6 +10,8 @@ from pathlib import Path
 
 from shared.disk import replace_file
 
+_LONGEST = 64 * 2**10
+
 
 def write_note(path: Path, state: str, why: str = "", mend: str = "") -> None:
     """Note how the line stands, for people; a disk that refuses must not cut it."""
@@ -21,9 +23,10 @@ def write_note(path: Path, state: str, why: str = "", mend: str = "") -> None:
 def read_note(path: Path) -> str | None:
     """The note in one line; None when there is none, or it is no note."""
     try:
-        found, touched = json.loads(path.read_bytes()), path.stat().st_mtime
+        with path.open("rb") as file:
+            found, touched = json.loads(file.read(_LONGEST)), path.stat().st_mtime
         state, why, mend, since = (str(found[key]) for key in ("state", "why", "mend", "since"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if state == "connected":
         return f"connected since {since}; the coordinator answered {max(0.0, time.time() - touched):.0f} s ago"

@@ -31,7 +31,6 @@ clientapp = "client.app:app"
 
 [tool.flwr.app.config]
 run = ""
-roster = ""
 """
 
 

@@ -33,7 +33,7 @@ def run(
     """Serve plants until interrupted: SuperLink, executor and TLS gateway, watched and restarted."""
     from server.provision.federation import read
     from server.run.place import ServerPlace
-    from server.run.runs import tell_store
+    from server.run.runs import whole_location
     from server.run.serve import INSECURE, ServeSettings, serve, until_signal
     from shared.pki.keys import PASSPHRASE
 
@@ -43,7 +43,7 @@ def run(
         _say(INSECURE)
         host = "127.0.0.1"
     number = read(place.root).settings.port if port is None else port
-    settings = ServeSettings(place, host, number, tell_store(place, store), insecure, mutual)
+    settings = ServeSettings(place, host, number, whole_location(place, store), insecure, mutual)
     with until_signal() as until:
         serve(settings, until, _say)
 
@@ -125,6 +125,24 @@ def sign_again(
         plants = Submission.read(note).roster
         opened.sign_run(name, sign_run(place.root, name, opened.config(name), plants, datetime.now(UTC), valid_days))
     typer.echo(f"Run {name} is signed for {valid_days} days.")
+
+
+@server_app.command("status")
+def status(federation: Federation) -> None:
+    """Which process serves, which runs are under way, and for whom a round waits just now."""
+    import time
+
+    from server.notice import read_waits
+    from server.run.place import ServerPlace
+    from server.store.views import plain
+
+    place = ServerPlace.of(federation)
+    endpoint = place.read_endpoint()
+    typer.echo(f"The coordinator serves plants on port {endpoint.gateway}, process {endpoint.pid}.")
+    runs = sorted(path.stem for path in place.runs.glob("*.json"))
+    typer.echo(plain(f"Runs under way: {', '.join(runs) or 'none'}."))
+    if (waits := read_waits(place.waits, now := time.time())) is not None:
+        typer.echo(plain(f"{waits.words(now)}."))
 
 
 def _read(settings: Path) -> dict[str, Any]:

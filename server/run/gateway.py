@@ -14,6 +14,7 @@ import asyncio
 import importlib.metadata
 import ssl
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ FLEET = frozenset(
 HEALTH = "/health"
 LARGEST_BODY = 64 * 2**20
 """Bytes. Flower sends arrays in chunks of a few MiB."""
+OBJECT = "/v1/fleet/push-object"
+"""The one call with content. All others name things: keys, ids, the pieces of a reply (70 bytes each)."""
+LARGEST_CALL = 64 * 2**10
+"""Bytes of any other call. The SuperLink enters a reply's pieces one by one, a millisecond each, and keeps its database
+to itself meanwhile: a list of 64 MiB would keep everybody else out for more than a quarter of an hour."""
 
 _PASSED_IN = frozenset((b"content-type", b"content-length", b"accept", b"accept-encoding", b"user-agent"))
 _PASSED_OUT = frozenset((b"content-type",))
@@ -67,13 +73,15 @@ class Limits:
     """What requests may take.
 
     Attributes:
-        body: bytes of one, in either direction.
-        held: bytes of all that are under way.
+        body: bytes of one that brings content, in either direction.
+        call: bytes of any other request.
+        held: bytes of all that are under way; one address may have half of them.
         request_s: from the end of a request's headers to its last byte.
         reply_s: for the SuperLink to answer.
     """
 
     body: int = LARGEST_BODY
+    call: int = LARGEST_CALL
     held: int = 8 * LARGEST_BODY
     request_s: float = 120.0
     reply_s: float = 120.0
@@ -97,7 +105,7 @@ class Gateway:
     """
 
     def __init__(self, upstream: str, root: Path | None, limits: Limits = Limits()) -> None:
-        self._limits, self._held = limits, 0
+        self._limits, self._held = limits, Counter[str]()  # bytes by address
         verify = True if root is None else ssl.create_default_context(cafile=str(root))
         timeout = httpx.Timeout(limits.reply_s, connect=5.0)
         self._client = httpx.AsyncClient(base_url=upstream, verify=verify, timeout=timeout, trust_env=False)
@@ -111,7 +119,7 @@ class Gateway:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not allowed(scope["method"], scope["raw_path"]):
             return await _refuse(send, 404, b"not here")
-        with self._holding() as hold:
+        with self._holding(str((scope.get("client") or ("",))[0])) as hold:
             try:
                 async with asyncio.timeout(self._limits.request_s):
                     body = await self._body(scope, receive, hold)
@@ -127,7 +135,7 @@ class Gateway:
         return None
 
     @contextmanager
-    def _holding(self) -> Iterator[Callable[[int], None]]:
+    def _holding(self, address: str) -> Iterator[Callable[[int], None]]:
         """Account for the bytes of a request and its answer until both are done with."""
         mine = 0
 
@@ -135,19 +143,22 @@ class Gateway:
             nonlocal mine
             if mine + more > 2 * self._limits.body:
                 raise _TooLarge
-            if self._held + more > self._limits.held:
+            if self._held.total() + more > self._limits.held or self._held[address] + more > self._limits.held // 2:
                 raise _Full
             mine += more
-            self._held += more
+            self._held[address] += more
 
         try:
             yield hold
         finally:
-            self._held -= mine
+            self._held[address] -= mine
+            if self._held[address] <= 0:
+                del self._held[address]
 
     async def _body(self, scope: Scope, receive: Receive, hold: Callable[[int], None]) -> bytes:
+        most = self._limits.body if scope["raw_path"] == OBJECT.encode() else min(self._limits.call, self._limits.body)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced[:20]) > self._limits.body:
+        if announced.isdigit() and int(announced[:20]) > most:
             raise _TooLarge
         whole = bytearray()
         while True:
@@ -157,7 +168,7 @@ class Gateway:
             part = event.get("body", b"")
             hold(len(part))
             whole += part
-            if len(whole) > self._limits.body:
+            if len(whole) > most:
                 raise _TooLarge
             if not event.get("more_body", False):
                 return bytes(whole)

@@ -122,6 +122,11 @@ class ServerPlace:
         return self.run / "carrier"
 
     @property
+    def waits(self) -> Path:
+        """Where a ServerApp writes for whom its round waits, while it does (`server.notice`)."""
+        return self.run / "waits"
+
+    @property
     def lock(self) -> Path:
         """Held by the one `crossplant server run`."""
         return self.run / ".lock"
@@ -150,7 +155,7 @@ class ServerPlace:
             found = json.loads((self.run / "endpoint.json").read_bytes())
             root = None if found["root"] is None else Path(found["root"])
             return Endpoint(str(found["address"]), root, int(found["gateway"]), int(found["pid"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise NotRunning(
                 f"the server for {self.root} is not up yet.", "Wait some seconds, or restart it."
             ) from error

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from server.run.control import Control, Standing
     from shared.config import RunConfig
 
+NOTES = "CROSSPLANT_NOTES"
+"""Environment variable that tells a ServerApp where the notes of runs are; without it, a run goes to all plants."""
+
 MOST_ATTEMPTS = 20
 """Flower runs in a row that end without a committed round before a run is called failed."""
 
@@ -71,10 +74,14 @@ class Submission:
         """
         try:
             found = json.loads(path.read_bytes())
-            carrier = None if found["carrier"] is None else int(found["carrier"])
-            roster = tuple(str(name) for name in found["roster"])
-            return cls(str(found["run"]), roster, carrier, int(found["attempts"]), int(found["rounds"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            numbers = (found["attempts"], found["rounds"], *([] if found["carrier"] is None else [found["carrier"]]))
+            known = found["run"] == path.stem and type(found["roster"]) is list and len(found["roster"]) >= 2
+            if not known or any(type(name) is not str for name in found["roster"]):
+                raise ValueError("another run's, or for no plants")
+            if any(type(number) is not int or not 0 <= number < 2**64 for number in numbers):
+                raise ValueError("no number")
+            return cls(path.stem, tuple(found["roster"]), found["carrier"], found["attempts"], found["rounds"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidConfig(f"{path} is damaged.", "Remove it, and start the run again.") from error
 
 
@@ -148,13 +155,15 @@ def create_store(place: ServerPlace, location: str) -> RoundStore:
     return RoundStore.create(location, place.root / "models" if "://" in location else None)
 
 
-def tell_store(place: ServerPlace, location: str | None) -> str:
-    """Leave the location of the round store for `told_store`; returns it, good for a process in any folder."""
+def whole_location(place: ServerPlace, location: str | None) -> str:
+    """The location of the round store, good for a process in any folder; the federation's folder when none is given."""
     given = str(place.root) if location is None else location
-    known = given if "://" in given else os.path.abspath(given)
-    place.prepare()
-    replace_file(place.run / _STORE, known.encode(errors="surrogateescape"), 0o600)  # a URL may hold a password
-    return known
+    return given if "://" in given else os.path.abspath(given)
+
+
+def tell_store(place: ServerPlace, location: str) -> None:
+    """Leave the location of the round store for `told_store`: for the one process that holds the federation's lock."""
+    replace_file(place.run / _STORE, location.encode(errors="surrogateescape"), 0o600)  # a URL may hold a password
 
 
 def told_store(place: ServerPlace) -> str:
@@ -173,13 +182,10 @@ class Reaper:
         store: location of the round store.
         bundle: the app to submit.
         say: tells people.
-        named: plants are known by their keys; without, a run goes to whoever is connected.
     """
 
-    def __init__(
-        self, place: ServerPlace, store: str, bundle: bytes, say: Callable[[str], None], named: bool = True
-    ) -> None:
-        self._place, self._store, self._bundle, self._say, self._named = place, store, bundle, say, named
+    def __init__(self, place: ServerPlace, store: str, bundle: bytes, say: Callable[[str], None]) -> None:
+        self._place, self._store, self._bundle, self._say = place, store, bundle, say
         self._clock: Callable[[], float] = time.monotonic
         self._waits: tuple[int | None, float, str] = (None, 0.0, "")  # for whom, until when, why
 
@@ -187,15 +193,24 @@ class Reaper:
         """Look once at the oldest run that is not over.
 
         Raises:
-            CrossplantError: its note is damaged, or the SuperLink or the store cannot be used just now.
+            CrossplantError: a note is damaged (runs after it go on), or the SuperLink or the store cannot be used now.
         """
         with RoundStore.open(self._store) as store:
             known = store.runs()
+        damaged: InvalidConfig | None = None
         for info in known:
             path = self._place.runs / f"{info.name}.json"
-            if path.exists():
-                return self._look_at(control, Submission.read(path), path, info)
-        return None
+            if not path.exists():
+                continue
+            try:
+                submission = Submission.read(path)
+            except InvalidConfig as error:
+                damaged = damaged or error
+                continue
+            self._look_at(control, submission, path, info)
+            break
+        if damaged is not None:
+            raise damaged
 
     def _look_at(self, control: Control, submission: Submission, path: Path, info: RunInfo) -> None:
         if submission.carrier is None:
@@ -216,8 +231,7 @@ class Reaper:
         return self._submit(control, counted, info.rounds)
 
     def _submit(self, control: Control, submission: Submission, rounds: int) -> None:
-        roster = ",".join(submission.roster) if self._named else ""
-        settings = {"run": submission.run, "roster": roster}
+        settings = {"run": submission.run}  # Flower shows these to every plant
         replace(submission, carrier=None).write(self._place.runs)  # or nothing is started that nobody would remember
         carrier = control.start(self._bundle, settings)
         attempts = 1 if rounds > submission.rounds else submission.attempts + 1

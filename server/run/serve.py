@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
+from server.notice import read_waits
 from server.provision.change import due
 from server.provision.federation import read
 from server.run.bundle import build_bundle
@@ -17,10 +18,10 @@ from server.run.control import Control
 from server.run.gateway import gateway
 from server.run.place import Endpoint, ServerPlace
 from server.run.roster import APPROVED, read_sites, reconcile
-from server.run.runs import Reaper, create_store
+from server.run.runs import Reaper, create_store, tell_store
 from server.run.superlink import check_database, executor, make_private_files, superlink
 from shared.alone import alone
-from shared.errors import CrossplantError, InvalidConfig
+from shared.errors import CrossplantError, FileTrouble, InvalidConfig
 from shared.flower_process import check_port, check_secret, free_port
 from shared.pki.certificates import utc_now
 from shared.supervise import Supervisor
@@ -69,6 +70,7 @@ def serve(settings: ServeSettings, until: Callable[[], bool], say: Callable[[str
         make_private_files(place)
         endpoint = _endpoint(settings)
         create_store(place, settings.store)
+        tell_store(place, settings.store)
         with Supervisor(say) as children:
             children.start(superlink(place, endpoint))
             children.start(gateway(place, endpoint, settings.host, settings.mutual))
@@ -89,9 +91,11 @@ class _Keeper:
         self, settings: ServeSettings, endpoint: Endpoint, children: Supervisor, say: Callable[[str], None]
     ) -> None:
         self._settings, self._endpoint, self._children, self._say = settings, endpoint, children, say
-        self._reaper = Reaper(settings.place, settings.store, build_bundle(), say, named=not settings.insecure)
+        self._reaper = Reaper(settings.place, settings.store, build_bundle(), say)
         self._due, self._trouble, self._shown = 0.0, "", self._certificates()
         self._remind = 0.0
+        self._waits: float | None = None
+        self._told: list[str] = []
 
     def look(self) -> bool:
         """Look when it is time; never ends the watch."""
@@ -129,17 +133,32 @@ class _Keeper:
         if names := due(read(root), utc_now()):
             self._say(f"Certificates lapse soon: {', '.join(names)}. Renew them: `crossplant provision renew {root}`.")
 
+    def _say_who_is_waited_for(self) -> None:
+        """Once for each time that the ServerApp says so, which it does ever more seldom."""
+        waits = read_waits(self._settings.place.waits, now := time.time())
+        if waits is not None and waits.told != self._waits:
+            self._waits = waits.told
+            self._say(f"{waits.words(now)}.")
+
     def _look(self) -> None:
         self._show_renewed()
-        control = Control(self._endpoint)
-        try:
+        with ExitStack() as also:  # what is on it is done whatever goes wrong with the plants' keys
+            also.callback(self._say_who_is_waited_for)
+            control = also.enter_context(closing(Control(self._endpoint)))
+            also.callback(self._reaper.look, control)
             if not self._settings.insecure:
-                for change in reconcile(control, read_sites(self._settings.place.sites)):
-                    self._say(change)
-            self._reaper.look(control)
-        finally:
-            control.close()
+                self._keep_keys(control)
         self._say_what_lapses()
+
+    def _keep_keys(self, control: Control) -> None:
+        """Let in and shut out; what was said at the last look is not said again."""
+        sites = self._settings.place.sites
+        if not sites.is_dir():  # moved, or not mounted: a key that is shut out is shut out for good
+            raise FileTrouble(f"{sites} is gone: plants stay as they are.", "Put it back.")
+        told, self._told = self._told, reconcile(control, read_sites(sites))
+        for line in self._told:
+            if line not in told:
+                self._say(line)
 
 
 def approved(place: ServerPlace) -> tuple[str, ...]:

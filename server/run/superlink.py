@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from server.notice import WAITS
 from server.run.place import Endpoint, ServerPlace
+from server.run.runs import NOTES
 from shared.disk import replace_file
 from shared.errors import ServerStateDamaged
 from shared.flower_process import LOOPBACK, environment, healthy, script
@@ -55,10 +57,14 @@ def _tls(place: ServerPlace, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def executor(place: ServerPlace, endpoint: Endpoint, store: str) -> Spec:
-    """What starts a ServerApp process for every run. The store is the server's choice, never a run's."""
+    """What starts a ServerApp process for every run. The store is the server's choice, never a run's.
+
+    Without TLS there are no keys that plants are known by, and a run goes to whoever is connected.
+    """
     trust = ("--insecure",) if endpoint.root is None else ("--root-certificates", str(endpoint.root))
     command = (script("flower-superexec"), "--runtime-api-address", endpoint.address, *trust)
-    mine = {"CROSSPLANT_STORE": store, "CROSSPLANT_CARRIER": str(place.carrier)}
+    mine = {"CROSSPLANT_STORE": store, "CROSSPLANT_CARRIER": str(place.carrier)} | {WAITS: str(place.waits)}
+    mine |= {} if endpoint.root is None else {NOTES: str(place.runs)}
     return Spec(
         "executor",
         (*command, "--superexec-auth-secret-file", str(place.secret)),

@@ -1,7 +1,8 @@
 """Connections to the round store's database, and its errors in our words.
 
 SQLite: write-ahead log, synchronous=FULL, foreign keys on, ten seconds of patience. No connection outlives its
-transaction, so that a store at rest is one file. A reader never creates a store.
+transaction, so that a store at rest is one file. A reader never creates a store; one that only looks reads on a
+full disk, where SQLite has no room for the files beside the database by which readers and writers keep apart.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
@@ -33,18 +35,19 @@ _URL_CURE = "Check the URL and that the database server can be reached."
 _FILE_CURE = "Give the folder that `crossplant simulate --out DIR` wrote, or restore it from a backup."
 
 
-def connect(place: Place, create: bool = False) -> Engine:
+def connect(place: Place, create: bool = False, look: bool = False) -> Engine:
     """An engine for the place; nothing is opened yet.
 
     Args:
         create: make the SQLite file, and put it into write-ahead mode, when it is first used.
+        look: read even where the disk is full; a server has to hear of it.
 
     Raises:
         StoreUnreadable: no such kind of database, or its driver is not installed.
     """
     serializer = partial(json.dumps, allow_nan=False)
     if place.file is not None:
-        opener = partial(_open_sqlite, place.file, create)
+        opener = partial(_open_sqlite, place.file, create, look)
         engine = create_engine("sqlite://", creator=opener, poolclass=NullPool, json_serializer=serializer)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -60,18 +63,42 @@ def connect(place: Place, create: bool = False) -> Engine:
     return engine
 
 
-def _open_sqlite(file: Path, create: bool) -> sqlite3.Connection:
-    uri = f"{file.as_uri()}?{'mode=rwc' if create else _read_mode(file)}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+class _ReadOnly(sqlite3.Connection):
+    """A connection to a database on a full disk."""
+
+
+def _open_sqlite(file: Path, create: bool, look: bool) -> sqlite3.Connection:
+    connection = _opened(file, "mode=rwc" if create else _read_mode(file))
     try:
         if create:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA schema_version")  # the first read: it makes the files beside the database
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not look or not _is_full(error, file) or _has_log(file):
+            raise
+        return _opened(file, "mode=ro&immutable=1", _ReadOnly)  # whoever wants to write now has no room either
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _opened(file: Path, mode: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    uri = f"{file.as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=kind)
+
+
+def _has_log(file: Path) -> bool:
+    """Whether committed rows may stand beside the database: without its index they cannot be told."""
+    try:
+        return Path(f"{file}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _read_mode(file: Path) -> str:
@@ -84,6 +111,11 @@ def _read_mode(file: Path) -> str:
 def _begin_sqlite(connection: Connection) -> None:
     # Python's sqlite3 begins late, and read-then-write would fail with "database is locked" instead of waiting.
     writes = connection.get_execution_options().get("writes", False)
+    raw: Any = connection.connection.dbapi_connection
+    if writes and isinstance(raw, _ReadOnly):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -149,7 +181,7 @@ def _translate(error: Exception, place: Place) -> StoreError:
     text = f"{place.shown}: {_one_line(original)}."
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy(f"{place.shown} is locked by another process.")
-    if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _no_room(place)):
+    if place.file is not None and isinstance(original, sqlite3.Error) and _is_full(original, place.file):
         return disk_full(place.shown)
     if isinstance(error, IntegrityError):
         return StoreError(
@@ -160,10 +192,13 @@ def _translate(error: Exception, place: Place) -> StoreError:
     return StoreUnreadable(text, _FILE_CURE if place.file else _URL_CURE)
 
 
-def _no_room(place: Place) -> bool:
+def _is_full(error: sqlite3.Error, file: Path) -> bool:
     """Whether the disk is full: SQLite calls it an I/O error when it cannot lengthen its shared memory."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if not name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return name == "SQLITE_FULL"
     try:
-        return place.file is not None and shutil.disk_usage(place.file.parent).free < _LEAST_ROOM
+        return shutil.disk_usage(file.parent).free < _LEAST_ROOM
     except OSError:
         return False
 

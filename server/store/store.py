@@ -67,8 +67,12 @@ class RoundStore:
         return cls(place, engine, folder)
 
     @classmethod
-    def open(cls, location: str) -> RoundStore:
+    def open(cls, location: str, look: bool = False) -> RoundStore:
         """Open a store that exists. Nothing is created.
+
+        Args:
+            location: as for `create`.
+            look: read even where the disk is full, for people: a server has to hear of it.
 
         Raises:
             StoreNotFound: there is none.
@@ -76,7 +80,7 @@ class RoundStore:
         """
         place = parse_place(location)
         require_file(place)
-        engine = connect(place)
+        engine = connect(place, look=look)
         with database_errors(place):
             check_tables(engine, place.shown)
         store = cls(place, engine, place.folder and place.folder / MODELS)

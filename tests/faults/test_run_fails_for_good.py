@@ -8,7 +8,7 @@ import pytest
 
 from server.run.control import Standing
 from server.run.place import ServerPlace
-from server.run.runs import MOST_ATTEMPTS, ask_again
+from server.run.runs import MOST_ATTEMPTS, Submission, ask_again
 from server.store.rows import RunStatus
 from server.store.store import RoundStore
 from shared.errors import DiskFull, RoundNotFound
@@ -49,7 +49,8 @@ def test_a_mended_run_is_resumed_with_the_plants_that_it_had(desk: Desk) -> None
     ask_again(desk.place, desk.store, "r")
     assert desk.status() is RunStatus.RUNNING
     desk.look()
-    assert desk.control.started[-1] == {"run": "r", "roster": "north,south"}
+    assert desk.control.started[-1] == {"run": "r"}
+    assert Submission.read(desk.place.runs / "r.json").roster == ("north", "south")
     with pytest.raises(RoundNotFound, match="no run 'r' has failed"):
         ask_again(desk.place, desk.store, "r")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from client.agent.service import PlantAgent
 from server.coordinator import Arrival, Coordinator
@@ -15,11 +16,20 @@ from shared.wire.envelope import Packet
 Tamper = Callable[[str, Packet], Packet | None]
 
 
+class Answers(Protocol):
+    """An agent, honest or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def handle(self, packet: Packet) -> Packet: ...
+
+
 @dataclass
 class Loopback:
     """A channel that calls agents directly. `tamper(plant, reply)` may change a reply, or lose it by returning None."""
 
-    agents: Sequence[PlantAgent]
+    agents: Sequence[Answers]
     tamper: Tamper = lambda plant, reply: reply
     sent: list[Packet] = field(default_factory=list)
     received: list[Packet] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from shared.model import TensorSpec
 from shared.schema import SensorSchema
 from shared.wire.envelope import Packet
 from tests.support.plants import Memory, settings
-from tests.support.puppets import Act, Puppet, Stage, changed
+from tests.support.puppets import Act, Chronicle, Puppet, Stage, changed
 
 NORTH, SOUTH, WEST, EAST = "north", "south", "west", "east"
 
@@ -111,11 +112,45 @@ class Diary:
     def round_started(self, number: int, step: Step, plants: int) -> None:
         self.lines.append(f"{number} {step.label} of {plants}")
 
+    def round_waits(self, number: int, plants: Sequence[str], waited_s: float, left_s: float) -> None:
+        self.lines.append(f"{number} waits for {', '.join(plants)}: {waited_s:.0f} s, {left_s:.0f} s left")
+
     def reply_received(self, plant: str) -> None:
         self.lines.append(plant)
 
     def round_finished(self, record: RoundRecord) -> None:
         self.lines.append(record.status.value)
+
+
+def heard(stage: Stage, **rounds: object) -> list[str]:
+    """What an observer is told of waiting, from the first training round on."""
+    diary = Diary()
+    Coordinator(config(**rounds), stage, Memory(), diary, stage.clock).run(RunState("run", config(**rounds).digest))
+    return [line for line in diary.lines if " waits for " in line and not line.startswith("1 ")]
+
+
+def test_an_observer_hears_for_whom_a_round_waits_ever_more_seldom() -> None:
+    stage = Stage([Puppet(NORTH, delay_s=5), Puppet(SOUTH, delay_s=45), Puppet(WEST, delay_s=35)])
+    told = heard(stage, deadline_s=300.0)
+    assert told[:2] == [
+        f"2 waits for {', '.join(sorted([SOUTH, WEST]))}: 10 s, 290 s left",
+        f"2 waits for {', '.join(sorted([SOUTH, WEST]))}: 20 s, 280 s left",
+    ]
+    assert told[2] == f"2 waits for {SOUTH}: 40 s, 260 s left"
+    assert told[3].startswith("3 waits for ")
+
+
+def test_a_round_of_less_than_ten_seconds_says_nothing_of_waiting() -> None:
+    assert heard(Stage([Puppet(NORTH, delay_s=9), Puppet(SOUTH)])) == []
+
+
+def test_an_observer_hears_which_members_a_round_waits_for_to_connect() -> None:
+    stage = Stage([Puppet(NORTH), Puppet(SOUTH, away=range(3, 99)), Puppet(WEST, away=range(3, 99))])
+    settings_, diary = config(), Diary()
+    with pytest.raises(RunFailed):
+        Coordinator(settings_, stage, Chronicle(stage), diary, stage.clock).run(RunState("run", settings_.digest))
+    told = [line for line in diary.lines if line.startswith("3 waits for ")]
+    assert told[:2] == ["3 waits for south, west: 10 s, 50 s left", "3 waits for south, west: 20 s, 40 s left"]
 
 
 def test_an_observer_hears_it_in_order() -> None:

@@ -11,15 +11,17 @@ from typing import Any
 import crossplane
 import pytest
 import typer
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.supercore import constant
 
 from client.agent.config import Plant, read_plant
 from client.agent.policy import Policy, read_policy
 from client.agent.wire import LONGEST_PATH
 from client.cli import client_app
 from server.run.cli import server_app
-from server.run.gateway import FLEET, LARGEST_BODY, allowed
+from server.run.gateway import _PASSED_IN, FLEET, LARGEST_BODY, LARGEST_CALL, OBJECT, _passes, allowed
 from shared.config import TRUSTED, RunConfig, build, read_toml
-from shared.preflight.network import VERSION_HEADER
+from shared.preflight.network import REFUSED_HEADER, VERSION_HEADER
 from tests.support.charts import objects, one
 from tests.support.deploy import DEPLOY, VOLUMES, read_compose
 
@@ -159,7 +161,7 @@ def directives(name: str) -> list[dict[str, Any]]:
 
 def nginx_paths() -> frozenset[str]:
     """The Fleet paths that nginx passes on."""
-    (pattern,) = [one["args"][2] for one in directives("if") if one["args"][0] == "$request_uri"]
+    (pattern,) = [one["args"][2] for one in directives("if") if one["args"][:2] == ["$request_uri", "!~"]]
     calls = re.fullmatch(r"\^/v1/fleet/\(([a-z|-]+)\)\$", pattern)
     assert calls, pattern
     return frozenset(f"/v1/fleet/{call}" for call in calls[1].split("|"))
@@ -167,20 +169,41 @@ def nginx_paths() -> frozenset[str]:
 
 def test_nginx_passes_the_gateways_paths_and_no_others() -> None:
     assert nginx_paths() == FLEET
-    assert [one["args"] for one in directives("location")] == [["=", "/health"], ["/v1/fleet/"], ["/"], ["@down"]]
+    assert [one["args"] for one in directives("location")] == [
+        ["=", "/health"], ["/v1/fleet/"], ["=", OBJECT], ["/"], ["@refused"], ["@down"]
+    ]  # fmt: skip
     assert all(allowed("POST", path.encode()) for path in nginx_paths())
 
 
 def test_nginx_takes_no_larger_body_than_the_gateway() -> None:
-    (size,) = directives("client_max_body_size")
-    assert size["args"] == [f"{LARGEST_BODY // 2**20}m"]
+    call, content = (one["args"] for one in directives("client_max_body_size"))
+    assert (call, content) == ([f"{LARGEST_CALL // 2**10}k"], [f"{LARGEST_BODY // 2**20}m"])
 
 
 def test_nginx_says_the_version_as_the_gateway_does() -> None:
-    (header,) = directives("add_header")
-    name, version = header["args"]
-    assert name.lower() == VERSION_HEADER
-    assert version == importlib.metadata.version("crossplant")
+    told = {one["args"][0].lower(): one["args"][1:] for one in directives("add_header")}
+    assert told == {
+        VERSION_HEADER: [importlib.metadata.version("crossplant")],
+        REFUSED_HEADER: ["$ssl_client_verify", "always"],
+    }
+
+
+def test_nginx_passes_the_headers_that_the_gateway_passes() -> None:
+    """Flower's names are those that its SuperNode sends; the gateway knows them by their beginning."""
+    named = {one["args"][0].lower(): one["args"][1] for one in directives("proxy_set_header")}
+    assert named.pop("connection") == ""
+    assert named == {name: f"$http_{name.replace('-', '_')}" for name in named}
+    assert all(_passes(name.encode(), _PASSED_IN) for name in named)
+    ours = {name for name in named if not name.startswith("flwr-")}
+    assert ours == {name.decode() for name in _PASSED_IN} - {"content-length"}
+    assert named.keys() - ours == {
+        constant.FLEET_HTTP_PUBLIC_KEY_HEADER,
+        constant.FLEET_HTTP_SIGNATURE_HEADER,
+        TIMESTAMP_HEADER,
+        constant.FLWR_PACKAGE_NAME_METADATA_KEY,
+        constant.FLWR_PACKAGE_VERSION_METADATA_KEY,
+        constant.FLWR_COMPONENT_NAME_METADATA_KEY,
+    }
 
 
 def test_nginx_talks_to_the_superlink_over_tls_and_checks_it() -> None:

@@ -211,7 +211,7 @@ def test_pipelined_requests_are_answered_one_by_one() -> None:
 
 
 def test_what_is_under_way_is_bounded_and_given_back() -> None:
-    limits = Limits(body=100, held=150)
+    limits = Limits(body=100, held=300)  # an address has half of it
     head = b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
     with listening(limits=limits) as there, dial(there) as first, dial(there) as second:
         first.sendall(head + b"x" * 90)

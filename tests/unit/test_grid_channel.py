@@ -79,6 +79,45 @@ def test_only_plants_of_the_roster_are_there_and_each_is_called_by_its_key() -> 
     assert there.name(5) == "north"  # it went away; what it sent before is still its own
 
 
+class Clock:
+    """Time passes while somebody sleeps; at given seconds plants connect."""
+
+    def __init__(self, grid: Grid, arrivals: dict[float, str]) -> None:
+        self._grid, self._arrivals, self.now = grid, arrivals, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for at in [at for at in self._arrivals if at <= self.now]:
+            self._grid.infos.append(Info(len(self._grid.infos), self._arrivals.pop(at)))
+
+
+FOUR = frozenset({"north", "south", "east", "west"})
+
+
+@pytest.mark.parametrize(
+    ("members", "arrivals", "waits_s"),
+    [
+        (frozenset(), {1.0: "north", 2.0: "south"}, 60.0),  # a run that starts: who is not there does not found it
+        (FOUR, {1.0: "north", 2.0: "south"}, 60.0),  # a quorum of three never comes
+        (FOUR, {1.0: "north", 2.0: "south", 20.0: "east"}, 25.0),  # it resumes with three of four
+        (FOUR, {1.0: "north", 2.0: "south", 20.0: "east", 22.0: "west"}, 22.0),
+        (frozenset({"north", "south", "east"}), {1.0: "north", 2.0: "west"}, 60.0),  # no member is no help
+        (FOUR, {1.0: "north", 2.0: "south", 58.0: "east"}, 60.0),  # the grace ends with the time
+    ],
+)
+def test_a_run_that_resumes_waits_for_a_quorum_of_its_members_and_a_short_grace(
+    monkeypatch: pytest.MonkeyPatch, members: frozenset[str], arrivals: dict[float, str], waits_s: float
+) -> None:
+    grid = Grid()
+    clock = Clock(grid, dict(arrivals))
+    monkeypatch.setattr("server.app.time", clock)
+    channel(grid, FOUR).gather(60.0, members, 3)
+    assert clock.now == pytest.approx(waits_s, abs=0.51)
+
+
 def test_answers_beside_a_round_outlive_it() -> None:
     grid = Grid()
     there = channel(grid, None)

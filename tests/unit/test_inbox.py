@@ -120,6 +120,34 @@ def test_a_reply_that_never_will_be_is_an_error_of_that_plant(
     assert inbox.pull(ids(sent)) == []
 
 
+def test_a_reply_that_would_fill_the_memory_is_given_up_and_the_others_counted(
+    inbox: Inbox, superlink: SuperLink, sent: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "SPARE", 2_000)
+    inbox._most = 2_000
+    superlink.pieces |= superlink.announce(sent[0], "x" * 10_000) | superlink.announce(sent[1])
+    failed, whole = inbox.pull(ids(sent))
+    assert (failed.metadata.reply_to_message_id, failed.error.code) == (ids(sent)[0], ErrorCode.UNKNOWN)
+    assert whole.content["texts"]["word"] == "hello"
+    assert len(superlink.confirmed) == 2  # the SuperLink need not keep it
+    inbox.expect(4_500)
+    superlink.pieces |= superlink.announce(sent[0], "x" * 10_000)
+    assert inbox.pull(ids(sent[:1]))[0].content["texts"]["word"] == "x" * 10_000
+
+
+def test_many_pieces_of_one_reply_hold_nobody_up(
+    superlink: SuperLink, sent: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a request: a look at one reply ends after a second, and the next goes on where it ended."""
+    clock = iter(range(1000))
+    grid = SimpleNamespace(_runtime_client=superlink, run=SimpleNamespace(run_id=1), node=Node(node_id=1))
+    inbox = Inbox(cast(HttpGrid, grid), clock=lambda: next(clock) * 0.6)
+    superlink.pieces |= superlink.announce(sent[0])
+    looks = [inbox.pull(ids(sent[:1])) for _ in range(len(superlink.pieces) + 1)]
+    assert [bool(look) for look in looks[:2]] == [False, False]
+    assert sum(map(len, looks)) == 1
+
+
 def test_whom_a_reply_answers_is_what_the_superlink_checked(
     inbox: Inbox, superlink: SuperLink, sent: list[Message]
 ) -> None:

@@ -211,6 +211,14 @@ def test_an_answer_that_lets_nobody_in_is_explained(tmp_path: Path, status: int,
     assert says in (read_note(tmp_path / "link.json") or "")
 
 
+def test_a_plant_that_was_killed_and_is_back_within_a_minute_is_told_so(tmp_path: Path) -> None:
+    """Flower counts it as connected until its heartbeats were missed, and answers as if the key were unknown."""
+    line, said = a_line(tmp_path)
+    line.intercept(context("/v1/fleet/activate-node"), answering(404, "/v1/fleet/activate-node"))
+    assert "or it was killed less than a minute ago and is still counted as connected" in said[0]
+    assert "more than a minute" in said[0]
+
+
 def test_a_refusal_of_nginx_is_explained(tmp_path: Path) -> None:
     answer = httpx.Response(
         401, headers={"x-crossplant-refused": "FAILED:certificate revoked"}, request=context().request
@@ -266,7 +274,11 @@ def test_a_refused_plant_that_dials_again_still_says_why(tmp_path: Path) -> None
         assert (read_note(path) or "").startswith(after)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"3", b'{"state": 1}', b"\xff\xfe", b'{"state": null, "why": []}'])
+NO_NOTES = [b"", b"{", b"[]", b"3", b'{"state": 1}', b"\xff\xfe", b'{"state": null, "why": []}', b"[" * 60_000]
+LONG = b'{"state": "lost", "why": "' + b"x" * 10**6 + b'", "mend": "", "since": ""}'
+
+
+@pytest.mark.parametrize("data", [*NO_NOTES, LONG], ids=lambda data: repr(data[:30]))
 def test_a_note_that_is_none_is_no_traceback(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "link.json").write_bytes(data)
     assert read_note(tmp_path / "link.json") is None

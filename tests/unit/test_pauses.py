@@ -56,6 +56,24 @@ def test_the_executor_asks_again_at_once_for_what_the_supernode_is_still_receivi
     assert found.content["texts"]["word"] == "hello"
 
 
+def test_the_supernode_asks_sooner_for_two_seconds_after_it_answered_and_idles_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quicken()
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    loop = start_client_internal.time
+    loop.sleep(3)
+    assert slept == [1.0], "nothing came yet"
+    for _ in range(2):
+        slept.clear()
+        start_client_internal.pull_objects([], lambda name: b"")
+        loop.sleep(0.5)
+        for _ in range(10):
+            loop.sleep(3)
+        assert slept == [0.1, *[0.25] * 8, 1.0, 1.0]
+
+
 def test_the_supernode_asks_again_at_once_for_what_the_server_is_still_sending() -> None:
     quicken()
     begin = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -191,3 +192,32 @@ def test_a_server_that_is_not_there_leaves_every_later_step_unchecked(north: Pat
     assert [(one.name, one.status) for one in found] == [
         ("name", "ok"), ("route", "fail"), ("tls", "skip"), ("server", "skip"), ("clock", "skip"), ("version", "skip"),
     ]  # fmt: skip
+
+
+# ---- who signs ----
+
+
+@pytest.mark.parametrize(
+    ("signers", "says"),
+    [
+        (None, "runs that nobody signed are served too"),
+        ([f"SHA256:{'A' * 43}"], "runs of other signers only are served"),
+    ],
+)
+def test_a_policy_without_the_kits_signer_is_warned_of(north: Path, signers: list[str] | None, says: str) -> None:
+    """A plant's own policy stays when a kit is installed over it."""
+    policy, signer = north / "policy.toml", json.loads((north / "kit.json").read_bytes())["signer"]
+    assert said(verdicts(north), "policy", "warn") == ""
+    lines = [line for line in policy.read_text().splitlines() if not line.startswith("signers")]
+    policy.write_text("\n".join([*([] if signers is None else [f"signers = {json.dumps(signers)}"]), *lines]))
+    told = said(verdicts(north), "policy", "warn")
+    assert says in told
+    assert f'signers = ["{signer}"]' in told
+
+
+def test_without_a_kit_that_names_a_signer_there_is_nothing_to_warn_of(north: Path) -> None:
+    card = json.loads((north / "kit.json").read_bytes())
+    (north / "kit.json").write_text(json.dumps(card | {"signer": None}))
+    policy = north / "policy.toml"
+    policy.write_text("\n".join(line for line in policy.read_text().splitlines() if not line.startswith("signers")))
+    assert said(verdicts(north), "policy", "ok") != ""

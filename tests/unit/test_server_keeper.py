@@ -138,6 +138,34 @@ def test_a_superlink_that_is_away_is_said_once_and_never_ends_the_watch(
     assert len(desk.said) == 1
 
 
+def test_a_folder_of_plants_that_is_gone_shuts_nobody_out(desk: Desk) -> None:
+    """It may be on a disk that is not mounted just now, and Flower takes no key again that it shut out."""
+    sites = desk.keeper._settings.place.sites
+    sites.rename(sites.with_name("elsewhere"))
+    for _ in range(2):
+        desk.look()
+    assert desk.reconciled == []
+    assert len(desk.said) == 1
+    assert "is gone: plants stay as they are" in desk.said[0]
+
+
+def test_runs_go_on_while_a_plants_record_is_damaged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(desk.keeper._reaper, "look", looked.append)
+    (desk.keeper._settings.place.sites / "north" / "site.toml").write_text("damaged")
+    desk.look()
+    assert len(looked) == 1
+    assert "site.toml says no status" in desk.said[0]
+
+
+def test_what_cannot_be_done_for_a_plant_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["plant 'north' cannot be let in"]
+    monkeypatch.setattr(running, "reconcile", lambda control, sites: lines)
+    for _ in range(3):
+        desk.look()
+    assert desk.said == lines
+
+
 def test_certificates_that_lapse_soon_are_said_once_a_day(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.look()
     assert desk.said == []

@@ -226,8 +226,8 @@ def test_a_full_database_leaves_the_last_round(tmp_path: Path, monkeypatch: pyte
     store = filled(tmp_path)
     real = database._open_sqlite
 
-    def small(file: Path, create: bool) -> sqlite3.Connection:
-        connection = real(file, create)
+    def small(file: Path, create: bool, look: bool) -> sqlite3.Connection:
+        connection = real(file, create, look)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages}")
         return connection

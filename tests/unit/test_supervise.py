@@ -32,6 +32,19 @@ def ended(pid: int, longest_s: float = 10.0) -> bool:
     return False
 
 
+def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.supervise.LONGEST_LOG", 10_000)
+    code = "import sys, time\nfor n in range(60): print(f'{n:03} ' + 'x' * 495, flush=True); time.sleep(0.02)"
+    with Supervisor(lambda line: None) as children:
+        children.start(spec(tmp_path, code + "\ntime.sleep(60)"))
+        children.watch(lambda: "059 x" in (tmp_path / "child.log").read_text(), longest_s=20.0)
+        newest, older = (tmp_path / "child.log").read_bytes(), (tmp_path / "child.log.1").read_bytes()
+    assert b"059 x" in newest
+    assert b"\0" not in newest  # what writes on where it was would leave a hole
+    assert len(newest) <= 20_000
+    assert 10_000 < len(older) <= 20_000
+
+
 def test_a_killed_child_is_started_again_and_people_hear_of_it(tmp_path: Path) -> None:
     said: list[str] = []
     with Supervisor(said.append) as children:
