@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,9 @@ def audit(
     folder = read_plant(config).audit
     if check:
         mark = verify(folder)
+        if not mark.number:
+            typer.echo(f"No request was logged yet in {folder}.")
+            return
         typer.echo(f"{mark.number:,} lines, the chain holds; the newest has {mark.digest}")
         return
     for _, line in lines(folder):
@@ -176,4 +180,4 @@ def _plain(line: str) -> str:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(f"{datetime.now(UTC):%H:%M:%S} {line}", err=True)

@@ -41,6 +41,7 @@ def checks(config: Path, quick: bool = False, now: datetime | None = None) -> It
     yield from judged("node key", lambda: _node_key(plant))
     yield from judged("certificate", lambda: _certificates(plant, moment))
     yield from judged("network", lambda: _network(plant))
+    yield from judged("coordinator", lambda: _coordinator(plant))
     yield from judged("disk", lambda: machine.disk(plant.home))
     yield from judged("socket", lambda: machine.socket_free(plant.socket))
     yield from judged("data", lambda: _data(plant, card, quick))
@@ -68,6 +69,17 @@ def _card(plant: Plant) -> Card | None:
 
 def _versions(card: Card | None) -> dict[str, str]:
     return {} if card is None else {"crossplant": card.crossplant, "flwr": card.flower}
+
+
+def _coordinator(plant: Plant) -> Iterator[Verdict]:
+    """Whether it refused this plant when the plant last dialled: only a SuperNode learns that."""
+    from client.run.note import read_note
+    from client.run.supernode import NOTE
+
+    line = read_note(plant.home / NOTE) or ""
+    if line.startswith("refused"):
+        mend = "Ask the operator: `crossplant provision site list` shows who is revoked. `client run` tries again."
+        yield warn("coordinator", line, mend)
 
 
 def _node_key(plant: Plant) -> Iterator[Verdict]:

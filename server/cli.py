@@ -152,7 +152,7 @@ def _print_list(info: RunInfo, records: Sequence[RoundRecord]) -> None:
 
     if not records:
         return _print_lines([f"Run {info.name} has no rounds yet.", *views.ending(info)])
-    _print_lines([f"Run {info.name}, {len(records)} rounds"])
+    _print_lines([f"Run {info.name}, {len(records)} rounds{views.standing(info)}"])
     _print_table(views.LIST_COLUMNS, views.list_rows(records), left=4)
     return _print_lines([*views.interruptions(records), *views.ending(info)])
 

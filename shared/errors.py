@@ -139,7 +139,7 @@ class DataNotFound(DataError):
     """A data file or folder does not exist."""
 
     code = "CP-201"
-    cure = "Check --data; docs/data.md shows the layout that each data set must have."
+    cure = "Check --data, at a plant [data] of plant.toml; docs/data.md shows the layout of each data set."
 
 
 class DataUnreadable(DataError):
@@ -210,7 +210,7 @@ class StoreNotFound(StoreError):
     """There is no round store at the given place."""
 
     code = "CP-401"
-    cure = "Give the folder that `crossplant simulate --out DIR` wrote, or a database URL."
+    cure = "Give a folder that `simulate` or `poc up` wrote, a federation's that had a run, or a database URL."
 
 
 class StoreUnreadable(StoreError):
@@ -300,7 +300,7 @@ class AgentUnreachable(PlantError):
     """The plant agent does not answer on its socket."""
 
     code = "CP-604"
-    cure = "Start it with `crossplant client agent --config plant.toml`, or wait until it has read its data."
+    cure = "Start it (`crossplant client run`, or its own `client agent`), or wait until it has read its data."
 
 
 class AuditBroken(PlantError):

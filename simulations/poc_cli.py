@@ -67,7 +67,12 @@ def up(
             children.end(*names)
         else:
             children.let_go()
-            _say(f"Left running; `crossplant poc down {poc.folder.root}` ends it.")
+            plant = poc.folder.plants / names[0] / "plant.toml"
+            _say(
+                f"Left running. The operator's look: crossplant server status --federation {poc.folder.federation}\n"
+                f"A plant's: crossplant client status --config {plant}; client audit\n"
+                f"The end: crossplant poc down {poc.folder.root}"
+            )
 
 
 def _conduct(poc: Poc, names: tuple[str, ...], children: Supervisor) -> None:
@@ -86,7 +91,7 @@ def _conduct(poc: Poc, names: tuple[str, ...], children: Supervisor) -> None:
 
 @poc_app.command("down")
 def down(folder: Annotated[Path, typer.Argument(help="What `poc up --keep` left.", metavar="DIR")]) -> None:
-    """End a federation that was left running."""
+    """End a federation that `poc up --keep` left running; its folder stays."""
     from simulations.poc import PocFolder
     from simulations.poc import down as end
 

@@ -31,7 +31,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
     name: Annotated[str, typer.Option(metavar="FED", help="The federation's name.")],
-    host: Annotated[list[str], typer.Option(metavar="NAME|IP", help="Where plants dial; several: the first one.")],
+    host: Annotated[
+        list[str],
+        typer.Option(metavar="NAME|IP", help="Name or address that plants dial; again for more: kits name the first."),
+    ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port.")] = 9443,
     loopback: Annotated[bool, typer.Option("--loopback", help="The certificate is for localhost, too.")] = False,
     tags: Annotated[str | None, typer.Option(metavar="HEX", help="Schema that every plant must have.")] = None,
@@ -110,7 +113,8 @@ def site_approve(
         _say(f"next: crossplant provision kit {folder} {site.name} --out {site.name}.zip")
         if fingerprint is None:
             _warn(
-                "nobody compared the fingerprint: let the plant read it out on the telephone before you send the kit."
+                "nobody compared the fingerprint: let the plant read it out on the telephone before you send the kit, "
+                "and give the command again with --fingerprint."
             )
         _warn_of_expiry(federation, now)
 

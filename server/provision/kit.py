@@ -32,7 +32,8 @@ home = "home"
 socket = "run/agent.sock"
 policy = "policy.toml"
 
-# The plant's data: a site folder, or a data set that `crossplant data list` knows.
+# The plant's data: an export of its historian, or another data set that `crossplant data check PATH` recognises.
+# (Without `dataset` the path is a folder with Crossplant's own site.json and arrays.)
 [data]
 path = "data"
 # dataset = "historian"

@@ -138,7 +138,9 @@ def _site(federation: Federation, site: Site, now: datetime) -> Iterator[Verdict
     yield credentials.lifetime("plant", f"the certificate of {site.name}", leaf, now, mend)
     if not site.compared:
         says = f"nobody compared the fingerprint of {site.name}."
-        yield warn("plant", says, f"Let the plant read it out: {site.fingerprint}")
+        yield warn(
+            "plant", says, f"Let the plant read it out: {site.fingerprint}; `site approve` again, with --fingerprint."
+        )
 
 
 def _gateway(federation: Federation) -> Iterator[Verdict]:

@@ -22,9 +22,9 @@ Days = Annotated[int, typer.Option(min=1, max=3650, help="How long plants take p
 @server_app.command("run")
 def run(
     federation: Federation,
-    host: Annotated[str, typer.Option(help="Address that plants dial.")] = "0.0.0.0",  # noqa: S104 - plants dial in
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - plants dial in
     port: Annotated[
-        int | None, typer.Option(help="Port that plants dial; default: the federation's.", min=0, max=65535)
+        int | None, typer.Option(help="Port to listen on; default: the federation's.", min=0, max=65535)
     ] = None,
     store: Store = None,
     mutual: Annotated[bool, typer.Option("--mutual-tls", help="Plants must show a certificate, too.")] = False,
@@ -60,8 +60,8 @@ def start_run(
 ) -> None:
     """Start a run with named plants, signed by the operator. It goes on by itself after any failure, to its plan's end.
 
-    Plants need not trust each other: what the file leaves open is robust aggregation, equal weights, votes. The
-    environment variable CROSSPLANT_CA_PASSPHRASE unlocks the key that signs, where `provision init` locked it.
+    The file may be empty: its settings lie over defaults for plants that need not trust each other (robust aggregation,
+    equal weights, votes); deploy/examples/run.toml is one. CROSSPLANT_CA_PASSPHRASE unlocks the key that signs.
     """
     from server.provision.signing import sign_run
     from server.run.place import ServerPlace

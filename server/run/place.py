@@ -149,6 +149,10 @@ class ServerPlace:
             NotRunning: no server runs here; one that was killed may have left the file.
         """
         cure = f"Start one with `crossplant server run --federation {self.root}`."
+        if not (self.root / "federation.toml").is_file():
+            cure = (
+                "It is no federation's folder: give the one that `provision init` made, of a `poc up` its federation/."
+            )
         if not held(self.lock):
             raise NotRunning(f"no server runs for {self.root}.", cure)
         try:

@@ -7,6 +7,7 @@ markup in them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from server.rounds import ClusterReport, PlantReport, RoundRecord, Status
@@ -132,6 +133,11 @@ def _pairs(values: Mapping[str, float]) -> str:
     return plain(", ".join(f"{name} {figure(value)}" for name, value in values.items())) or "-"
 
 
+def _times(values: Mapping[str, float]) -> str:
+    shown = {name: "<0.001" if 0 <= value < 0.001 else figure(value) for name, value in values.items()}
+    return plain(", ".join(f"{name} {value}" for name, value in shown.items())) or "-"
+
+
 def list_rows(records: Iterable[RoundRecord]) -> list[Row]:
     """The rows of `rounds list`, under `LIST_COLUMNS`."""
     return [_list_row(record) for record in records]
@@ -144,6 +150,11 @@ def _list_row(r: RoundRecord) -> Row:
     return (str(r.number), r.phase.value, plain(r.label), r.status.value, counted, *losses, model, f"{r.seconds:.1f}")
 
 
+def standing(info: RunInfo) -> str:
+    """How a run stands, after its name; nothing while it is under way, or was killed and looks as if it were."""
+    return "" if info.status is RunStatus.RUNNING else f", {info.status.value}"
+
+
 def ending(info: RunInfo) -> list[str]:
     """Why a run failed; nothing when it did not."""
     if info.status is not RunStatus.FAILED:
@@ -152,16 +163,41 @@ def ending(info: RunInfo) -> list[str]:
 
 
 def interruptions(records: Iterable[RoundRecord]) -> list[str]:
-    """What `rounds list` says below its table: of a round that did not commit, also why each plant did not count."""
-    lines = []
-    for r in (record for record in records if record.reason is not None):
-        lines.append(f"Round {r.number} {r.status.value}: {r.reason}")
+    """What `rounds list` says below its table: of a round that did not commit, also why each plant did not count.
+
+    Rounds one after another that committed with the same words share a line.
+    """
+    lines: list[str] = []
+    told = [record for record in records if record.reason is not None]
+    for (status, reason, _), same in groupby(told, lambda r: (r.status, r.reason, _own(r))):
+        rounds = list(same)
+        r = rounds[0]
+        lines.append(f"Round{'s' * (len(rounds) > 1)} {_spans(one.number for one in rounds)} {status.value}: {reason}")
         missed = r.rejected if r.status is not Status.COMMITTED else ()
         lines += [f"  {p.plant}: {p.reason}" for p in missed[:_MISSED]]
         lines += (
             [f"  and {len(missed) - _MISSED} more: `crossplant rounds show {r.number}`"] if missed[_MISSED:] else []
         )
     return [plain(line) for line in lines]
+
+
+def _spans(numbers: Iterable[int]) -> str:
+    """Numbers for people.
+
+    Example:
+        >>> _spans([2, 5, 6, 7])
+        '2, 5 to 7'
+    """
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        known = spans.pop() if spans and spans[-1][1] == number - 1 else (number, number)
+        spans.append((known[0], number))
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
+
+
+def _own(record: RoundRecord) -> int:
+    """What sets a round apart that must have lines of its own."""
+    return 0 if record.status is Status.COMMITTED else record.number
 
 
 def plant_rows(record: RoundRecord) -> list[Row]:
@@ -180,7 +216,7 @@ def _plant_row(p: PlantReport) -> Row:
 
 def detail_rows(record: RoundRecord) -> list[Row]:
     """All metrics and timings of each plant, under `DETAIL_COLUMNS`."""
-    return [(plain(p.plant), _pairs(p.metrics), _pairs(p.timings)) for p in record.plants if p.metrics or p.timings]
+    return [(plain(p.plant), _pairs(p.metrics), _times(p.timings)) for p in record.plants if p.metrics or p.timings]
 
 
 def cluster_rows(report: ClusterReport) -> list[Row]:
@@ -201,7 +237,7 @@ def heading(record: RoundRecord) -> list[str]:
     title = f"Round {record.number} of run {record.run}: {record.phase.value}, {record.label}, {record.status.value}"
     lines = [title if record.reason is None else f"{title}: {record.reason}"]
     lines.append(
-        f"started {record.started}, {record.seconds:.1f} s ({_pairs(record.timings)}), {size(record.bytes_total)}"
+        f"started {record.started}, {record.seconds:.1f} s ({_times(record.timings)}), {size(record.bytes_total)}"
     )
     lines += [f"model {record.model or '-'}", f"config {record.config}"]
     if record.metrics:

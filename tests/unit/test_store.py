@@ -161,6 +161,9 @@ def test_the_list_says_why_the_plants_of_a_failed_round_did_not_count() -> None:
     assert (len(listed), listed[-1]) == (12, "  and 2 more: `crossplant rounds show 1`")
     assert interruptions([dataclasses.replace(failed, status=Status.COMMITTED)]) == ["Round 1 committed: 1 of 2"]
     assert interruptions([record(state("a", 1))]) == []
+    words = [dataclasses.replace(failed, status=Status.COMMITTED, number=number) for number in (2, 5, 6)]
+    assert interruptions(words) == ["Rounds 2, 5 to 6 committed: 1 of 2"]
+    assert len(interruptions([failed, dataclasses.replace(failed, number=2)])) == 4
 
 
 # ---- what must change nothing ----
