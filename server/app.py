@@ -44,7 +44,8 @@ GONE = "absent: it disconnected before it could be asked"
 
 _FIRST_PAUSE_S = 0.001
 _GATHER_S = 120.0  # how long a run that starts waits for the plants of its roster, one that resumes for a quorum
-_GATHER_GRACE_S = 5.0  # then for the others of a run that resumes: who comes later takes part from its next round on
+_GATHER_GRACE_S = 60.0  # then, at most the grace period, for the others of a run that resumes: a coordinator that
+# was away for a moment should go on with the plants it had
 _GATHER_PAUSE_S = 0.5
 
 
@@ -58,7 +59,9 @@ def main(grid: Grid, context: Context) -> None:
         state = store.latest_state(name) or RunState(name, config.digest)
         channel = GridChannel(grid, _roster(name))
         members = frozenset(member.plant for member in state.members)
-        channel.gather(min(_GATHER_S, config.rounds.deadline_s), members, quorum(len(members), config.rounds.quorum))
+        grace_s = min(_GATHER_GRACE_S, config.rounds.grace_s or _GATHER_GRACE_S)
+        needed = quorum(len(members), config.rounds.quorum)
+        channel.gather(min(_GATHER_S, config.rounds.deadline_s), members, needed, grace_s)
         watcher = observer.get() or _watcher(name)
         coordinator = Coordinator(config, channel, store, watcher, signature=_signature(store, name))
         coordinator.run(state)
@@ -140,18 +143,21 @@ class GridChannel:
     def name(self, node: int) -> str | None:
         return self._name_of.get(node)
 
-    def gather(self, longest_s: float, members: frozenset[str] = frozenset(), needed: int = 0) -> None:
+    def gather(
+        self, longest_s: float, members: frozenset[str] = frozenset(), needed: int = 0, grace_s: float = 0.0
+    ) -> None:
         """Wait until every plant of the roster is connected, or the time is over.
 
         Args:
             longest_s: the time.
-            members: plants of a run that resumes: once enough of them are there, the others get a short grace.
+            members: plants of a run that resumes: once enough of them are there, the others get a grace period.
             needed: how many are enough.
+            grace_s: that period.
         """
         ends = time.monotonic() + longest_s
         while self._roster is not None and len(here := self.nodes()) < len(self._roster) and time.monotonic() < ends:
             if members and len({self.name(node) for node in here} & members) >= needed:
-                ends, members = min(ends, time.monotonic() + _GATHER_GRACE_S), frozenset()
+                ends, members = min(ends, time.monotonic() + grace_s), frozenset()
             time.sleep(_GATHER_PAUSE_S)
 
     def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:

@@ -18,7 +18,7 @@ FLAGS = ("--set", "rounds.deadline_s=20.0", "--set", "rounds.grace_s=10.0")
 
 
 def test_it_is_a_member_from_the_round_after_it_came(tmp_path: Path) -> None:
-    with network(tmp_path, 3, 14, *FLAGS) as there:
+    with network(tmp_path, 3, 40, *FLAGS) as there:
         node = keep_away(there)
         there.wait_for_round(3)
         assert all(LATE not in names(record) for record in there.records())

@@ -108,13 +108,13 @@ FOUR = frozenset({"north", "south", "east", "west"})
         (FOUR, {1.0: "north", 2.0: "south", 58.0: "east"}, 60.0),  # the grace ends with the time
     ],
 )
-def test_a_run_that_resumes_waits_for_a_quorum_of_its_members_and_a_short_grace(
+def test_a_run_that_resumes_waits_for_a_quorum_of_its_members_and_a_grace_period(
     monkeypatch: pytest.MonkeyPatch, members: frozenset[str], arrivals: dict[float, str], waits_s: float
 ) -> None:
     grid = Grid()
     clock = Clock(grid, dict(arrivals))
     monkeypatch.setattr("server.app.time", clock)
-    channel(grid, FOUR).gather(60.0, members, 3)
+    channel(grid, FOUR).gather(60.0, members, 3, 5.0)
     assert clock.now == pytest.approx(waits_s, abs=0.51)
 
 
