@@ -26,6 +26,7 @@ test: install
 
 soak: install
 	$(BIN)/python -m pytest tests -m network
+	$(BIN)/python -m pytest tests -m soak -s
 
 check: install
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -50,6 +50,8 @@ class Watch:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def round_started(self, number: int, step: Step, plants: int) -> None: ...
+
+    def round_waits(self, number: int, plants: Sequence[str], waited_s: float, left_s: float) -> None: ...
 
     def reply_received(self, plant: str) -> None: ...
 

@@ -38,7 +38,7 @@ def relay(message: Message, context: Context) -> Message:
     request, records = Packet(), _frame if is_framed(message.content) else _records
     try:
         request = packet_from_records(message.content)
-        answer = records(_answer(request, message.metadata.ttl, context))
+        answer = records(_named(request, _answer(request, message.metadata.ttl, context)))
     except Exception as error:  # whatever it is, a code travels and the text stays here
         log.exception("the relay cannot answer")
         answer = records(refusal(request, _plant(context), refused_text(error)))
@@ -54,6 +54,14 @@ def _answer(request: Packet, ttl_s: float, context: Context) -> Packet:
     number = int(context.node_config["partition-id"])
     agent = local_agent(Path(_setting(context, "plants")), number, _optional(context, "device") or "auto")
     return agent.handle(request)
+
+
+def _named(request: Packet, answer: Packet) -> Packet:
+    """A refusal says of which request it is; an agent that cannot log, or takes none so large, has not read that."""
+    refused = answer.texts.get("refused")
+    if refused is None or "run" in answer.texts:
+        return answer
+    return refusal(request, str(answer.texts.get("plant", "")), str(refused))
 
 
 def _plant(context: Context) -> str:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from client.run.supernode import Plant as Processes
 
 Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The plant's plant.toml.")]
+State = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="The relay's own folder; default: the agent's home.")
+]
 
 client_app = typer.Typer(
     name="client",
@@ -48,16 +52,20 @@ def agent(config: Config = Path("plant.toml")) -> None:
 
 
 @client_app.command("status")
-def status(config: Config = Path("plant.toml")) -> None:
-    """Whether the plant's agent is ready: exit code 0 or 1."""
+def status(config: Config = Path("plant.toml"), state: State = None) -> None:
+    """Whether the plant's agent is ready: exit code 0 or 1. Also says how the line to the coordinator stands."""
     from client.agent.config import read_plant
     from client.agent.wire import ready
+    from client.run.note import read_note
+    from client.run.supernode import NOTE
     from shared.errors import AgentUnreachable
 
     plant = read_plant(config)
+    line = read_note((plant.home if state is None else state) / NOTE)
+    typer.echo(f"coordinator: {_plain(line or 'this plant never dialled it')}")
     if not ready(plant.socket):
         raise AgentUnreachable(f"no agent is ready at {plant.socket}.")
-    typer.echo(f"ready at {plant.socket}")
+    typer.echo(f"agent: ready at {plant.socket}")
 
 
 @client_app.command("audit")
@@ -72,6 +80,9 @@ def audit(
     folder = read_plant(config).audit
     if check:
         mark = verify(folder)
+        if not mark.number:
+            typer.echo(f"No request was logged yet in {folder}.")
+            return
         typer.echo(f"{mark.number:,} lines, the chain holds; the newest has {mark.digest}")
         return
     for _, line in lines(folder):
@@ -96,9 +107,7 @@ def run(
     relay_only: Annotated[
         bool, typer.Option("--relay-only", help="The agent runs elsewhere on this machine, as another user.")
     ] = False,
-    state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="The relay's own folder; default: the agent's home.")
-    ] = None,
+    state: State = None,
 ) -> None:
     """Run the plant: agent, SuperNode and relay, each started again when it ends, until SIGTERM or SIGINT."""
     from client.agent.config import read_plant
@@ -132,13 +141,13 @@ def _processes(path: Path, plant: Plant, insecure: bool) -> Processes:
     config = plant.config
     if config.superlink is None:
         raise InvalidConfig(f"{path}: superlink is missing.", "Write superlink = 'HOST:PORT' of the coordinator.")
-    root, key = config.root_certificates or "ca.crt", config.node_key or "node"
     return Processes(
         name=config.name,
         home=plant.home,
         superlink=config.superlink,
-        root_certificates=None if insecure else plant.folder / root,
-        node_key=None if insecure else plant.folder / key,
+        root_certificates=None if insecure else plant.authority,
+        node_key=None if insecure else plant.node_key,
+        shown=None if insecure else plant.shown,
         agent=(str(Path(sys.executable).with_name("crossplant")), "client", "agent", "--config", str(path)),
         socket=plant.socket,
         relay={"CROSSPLANT_PLANT": config.name},
@@ -173,5 +182,10 @@ class _Stop(threading.Event):
             raise SystemExit(0)
 
 
+def _plain(line: str) -> str:
+    """Without what a terminal would obey: a server's words may be among it."""
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
+
+
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(f"{datetime.now(UTC):%H:%M:%S} {line}", err=True)

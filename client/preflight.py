@@ -35,22 +35,27 @@ def checks(config: Path, quick: bool = False, now: datetime | None = None) -> It
         yield fail("settings", error.cause, error.cure)
         return
     yield ok("settings", f"{config.name} of the plant {plant.config.name}")
-    yield from judged("policy", lambda: _policy(plant))
     card = _card(plant)
+    yield from judged("policy", lambda: _policy(plant, card))
     yield from judged("version", lambda: machine.versions(_versions(card)))
     yield from judged("node key", lambda: _node_key(plant))
     yield from judged("certificate", lambda: _certificates(plant, moment))
     yield from judged("network", lambda: _network(plant))
+    yield from judged("coordinator", lambda: _coordinator(plant))
     yield from judged("disk", lambda: machine.disk(plant.home))
     yield from judged("socket", lambda: machine.socket_free(plant.socket))
     yield from judged("data", lambda: _data(plant, card, quick))
 
 
-def _policy(plant: Plant) -> Verdict:
+def _policy(plant: Plant, card: Card | None) -> Verdict:
     from client.agent.policy import read_policy
 
-    read_policy(plant.policy)
-    return ok("policy", f"{plant.policy.name} can be read")
+    signers, kits = read_policy(plant.policy).signers, None if card is None else card.signer
+    if kits is None or kits in signers:
+        return ok("policy", f"{plant.policy.name} can be read")
+    does = "runs of other signers only are served" if signers else "runs that nobody signed are served too"
+    mend = f'Let the operator read out `crossplant provision signer FED_DIR`; if it is this one: signers = ["{kits}"]'
+    return warn("policy", f"{plant.policy.name} does not name the kit's signer {kits}: {does}.", mend)
 
 
 def _card(plant: Plant) -> Card | None:
@@ -66,37 +71,39 @@ def _versions(card: Card | None) -> dict[str, str]:
     return {} if card is None else {"crossplant": card.crossplant, "flwr": card.flower}
 
 
+def _coordinator(plant: Plant) -> Iterator[Verdict]:
+    """Whether it refused this plant when the plant last dialled: only a SuperNode learns that."""
+    from client.run.note import read_note
+    from client.run.supernode import NOTE
+
+    line = read_note(plant.home / NOTE) or ""
+    if line.startswith("refused"):
+        mend = "Ask the operator: `crossplant provision site list` shows who is revoked. `client run` tries again."
+        yield warn("coordinator", line, mend)
+
+
 def _node_key(plant: Plant) -> Iterator[Verdict]:
-    given = plant.config.node_key
-    if given is None:
-        yield warn("node key", "none: the coordinator will not take this plant.", 'Set node_key = "node".')
-        return
-    private = plant.folder / given
+    private = plant.node_key
     yield from credentials.node_key(private, private.with_name(f"{private.name}.pub"))
 
 
 def _certificates(plant: Plant, now: datetime) -> Iterator[Verdict]:
-    settings = plant.config
-    if settings.root_certificates is None:
-        yield warn("authority", "none: the connection is not protected.", 'Set root_certificates = "ca.crt".')
-        return
-    authorities, verdicts = credentials.bundle(plant.folder / settings.root_certificates, now, _NEW_KIT)
+    authorities, verdicts = credentials.bundle(plant.authority, now, _NEW_KIT)
     yield from verdicts
-    if settings.client_certificate is None or settings.client_key is None:
+    if plant.shown is None:
         yield skip("certificate", "the plant shows none to the gateway (client_certificate, client_key)")
         return
-    shown, key = plant.folder / settings.client_certificate, plant.folder / settings.client_key
+    shown, key = plant.shown
     yield from judged("certificate", lambda: credentials.pair(shown, key, authorities, now, _NEW_KIT))
 
 
 def _network(plant: Plant) -> list[Verdict]:
-    settings = plant.config
-    if settings.superlink is None:
+    superlink = plant.config.superlink
+    if superlink is None:
         return [fail("network", "no `superlink` is set.", "Write it as in the operator's kit: host:port.")]
-    host, port = network.parse_address(settings.superlink)
-    given = (settings.root_certificates, settings.client_certificate, settings.client_key)
-    roots, certificate, key = (None if name is None else plant.folder / name for name in given)
-    return network.reach(network.Peer(host, port, roots, certificate, key))
+    host, port = network.parse_address(superlink)
+    certificate, key = plant.shown or (None, None)
+    return network.reach(network.Peer(host, port, plant.authority, certificate, key))
 
 
 def _data(plant: Plant, card: Card | None, quick: bool) -> Iterator[Verdict]:

@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from server.rounds import RoundRecord
+    from server.store.rows import RunInfo
     from server.store.store import RoundStore
 
 Store = Annotated[str, typer.Option("--store", metavar="DIR|URL", help="A run folder, or a database URL.")]
@@ -33,10 +34,11 @@ def list_rounds(store: Store, run: Run = None, as_json: AsJson = False) -> None:
     from server.store import views
 
     opened, name = _open(store, run)
-    records = opened.rounds(name)
+    records, info = opened.rounds(name), opened.run(name)
     if as_json:
-        return _print_json({"rounds": [views.list_entry(record) for record in records]})
-    return _print_list(name, records)
+        return _print_json({"run": views.run_entry(info), "rounds": [views.list_entry(record) for record in records]})
+    _print_list(info, records)
+    return _print_lines(_waiting(store, name))
 
 
 @rounds_app.command("show")
@@ -45,8 +47,11 @@ def show_round(number: Number, store: Store, run: Run = None, as_json: AsJson = 
     from server.store import views
 
     opened, name = _open(store, run)
-    record = opened.round(name, number)
-    return _print_json(views.show_entry(record)) if as_json else _print_round(record)
+    record, info = opened.round(name, number), opened.run(name)
+    if as_json:
+        return _print_json(views.show_entry(record) | {"of": views.run_entry(info)})
+    _print_round(record)
+    return _print_lines(views.ending(info))
 
 
 @rounds_app.command("compare")
@@ -99,8 +104,19 @@ def export_model(
 def _open(location: str, run: str | None) -> tuple[RoundStore, str]:
     from server.store.store import RoundStore
 
-    store = RoundStore.open(location)
+    store = RoundStore.open(location, look=True)
     return store, run if run is not None else store.newest_run()
+
+
+def _waiting(location: str, run: str) -> list[str]:
+    """For whom a round of a run waits just now, where the store is a federation's folder."""
+    import time
+
+    from server.notice import read_waits
+    from server.run.place import ServerPlace
+
+    waits = None if "://" in location else read_waits(ServerPlace(Path(location)).waits, time.time())
+    return [] if waits is None or waits.run != run else [f"{waits.words(time.time())}."]
 
 
 # ---- printing ----
@@ -131,14 +147,14 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: in
     Console(markup=False, emoji=False, highlight=False).print(table)
 
 
-def _print_list(run: str, records: Sequence[RoundRecord]) -> None:
+def _print_list(info: RunInfo, records: Sequence[RoundRecord]) -> None:
     from server.store import views
 
     if not records:
-        return _print_lines([f"Run {run} has no rounds yet."])
-    _print_lines([f"Run {run}, {len(records)} rounds"])
+        return _print_lines([f"Run {info.name} has no rounds yet.", *views.ending(info)])
+    _print_lines([f"Run {info.name}, {len(records)} rounds{views.standing(info)}"])
     _print_table(views.LIST_COLUMNS, views.list_rows(records), left=4)
-    return _print_lines(views.interruptions(records))
+    return _print_lines([*views.interruptions(records), *views.ending(info)])
 
 
 def _print_round(record: RoundRecord) -> None:
@@ -153,6 +169,7 @@ def _print_round(record: RoundRecord) -> None:
     if record.clusters is not None:
         _print_lines([f"{views.figure(record.clusters.effective)} effective clusters of {len(record.clusters.mass)}"])
         _print_table(views.CLUSTER_COLUMNS, views.cluster_rows(record.clusters), left=1)
+        _print_lines(views.alone(record.clusters))
 
 
 def _print_comparison(result: dict[str, Any]) -> None:

@@ -1,84 +1,45 @@
-"""Drives a run: ask, wait, judge, settle, commit. Knows no Flower and no database, only a channel and a journal."""
+"""Drives a run: ask, wait, judge, settle, commit. Knows no Flower and no database, only a channel and a journal.
+
+At each round it looks anew who is connected. Members that are there are asked; whoever else is there is asked to
+describe itself beside the round, and is asked like the others from the next round on if it fits.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from server import phases
-from server.aggregate import Aggregate, Fold, RunningMean
+from server.aggregate import RunningMean
+from server.attendance import Attendance, Question, distinct
+from server.channel import LEFT
+from server.channel import Arrival as Arrival
+from server.channel import Channel as Channel
+from server.channel import Journal as Journal
+from server.channel import Observer as Observer
+from server.channel import Silent as Silent
+from server.ordered import OrderedFold
 from server.phases import Action, Step
+from server.replays import Replays
 from server.robust import fold_for
-from server.rounds import Failed, Member, Outcome, PlantReport, RoundRecord, RunState
+from server.rounds import Failed, Outcome, PlantReport, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
+from server.waiting import Notice, Vigil
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.wire.envelope import Packet
 from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
 from shared.wire.messages import Request, encode_request
 
+MUSTER_S = 120.0
+"""How long a round waits for as many members to be connected as the quorum needs."""
+
+Tell = Callable[[Collection[int], float, float], None]
+
+_WORTH_TELLING_S = 0.5
 _KEEP = "Resume with the settings and the version that it began with, or start a new run."
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A reply as the channel hands it over.
-
-    Attributes:
-        node: who sent it.
-        packet: its content, or None when there is none.
-        failure: why there is none.
-    """
-
-    node: int
-    packet: Packet | None
-    failure: str = ""
-
-
-class Channel(Protocol):
-    """What carries packets to plants and back."""
-
-    def nodes(self) -> Sequence[int]:
-        """Nodes that are connected now."""
-
-    def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
-        """Send one packet to several nodes; replies to an earlier send are dropped from now on."""
-
-    def receive(self, wait_s: float) -> Sequence[Arrival]:
-        """Replies that came since the last call; waits up to `wait_s` when there are none."""
-
-
-class Journal(Protocol):
-    """Where finished rounds are kept."""
-
-    def commit(self, record: RoundRecord, state: RunState) -> None:
-        """Keep a finished round and the state after it, in one transaction."""
-
-
-class Observer(Protocol):
-    """Who watches a run, such as a progress bar."""
-
-    def round_started(self, number: int, step: Step, plants: int) -> None:
-        """A round begins."""
-
-    def reply_received(self, plant: str) -> None:
-        """A plant's reply was judged."""
-
-    def round_finished(self, record: RoundRecord) -> None:
-        """A round is in the journal."""
-
-
-class Silent:
-    """An observer that does nothing."""
-
-    def round_started(self, number: int, step: Step, plants: int) -> None: ...
-
-    def reply_received(self, plant: str) -> None: ...
-
-    def round_finished(self, record: RoundRecord) -> None: ...
 
 
 @dataclass
@@ -91,6 +52,7 @@ class Coordinator:
         journal: where rounds are kept.
         observer: who watches.
         clock: monotonic seconds.
+        signature: the operator's over the run, asked for anew with every request; empty when nobody signed it.
     """
 
     config: RunConfig
@@ -98,9 +60,9 @@ class Coordinator:
     journal: Journal
     observer: Observer = field(default_factory=Silent)
     clock: Callable[[], float] = time.monotonic
-    _plant_of: dict[int, str] = field(default_factory=dict)
-    _left_out: dict[str, str] = field(default_factory=dict)
-    _doubles: tuple[PlantReport, ...] = ()
+    signature: Callable[[], str] = str
+    _there: Attendance = field(default_factory=Attendance)
+    _replays: Replays = field(default_factory=Replays)
 
     def run(self, state: RunState) -> RunState:
         """Continue from a state to the end of the plan.
@@ -130,64 +92,147 @@ class Coordinator:
     def _round(self, state: RunState, step: Step) -> Outcome:
         if step.action is Action.DESCRIBE:
             conducted, described = self._describe(state, step)
-            return settle_describe(state, step, self.config, conducted, described)
+            outcome: Outcome = settle_describe(state, step, self.config, conducted, described)
+            self._there.founded(outcome.state.members, outcome.record.number)
+            return outcome
         return settle(state, step, self.config, self._conduct(state, step))
 
     # ---- rounds after the first --------------------------------------------------------------------------------------
 
     def _conduct(self, state: RunState, step: Step) -> Conducted:
         started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
-        request = phases.request(step, state, self.config)
-        packet = encode_request(request)
-        nodes = {plant: node for node, plant in self._plant_of.items()}
-        asked = [m for m in state.members if m.plant in nodes]
-        self.observer.round_started(request.round, step, len(asked))
-        self.channel.send(
-            packet, [nodes[m.plant] for m in asked], self.config.rounds.deadline_s, f"{state.run}/{request.round}"
+        self._muster(state)
+        sent, nodes = self.clock(), self._there.nodes(state.members)
+        request, asked = phases.request(step, state, self.config), [m for m in state.members if m.plant in nodes]
+        weights = {member.plant: member.weight for member in asked}
+        self._there.asked(weights)
+        heard = _Heard(state, request, sent, self._send(request, step, [nodes[plant] for plant in weights]))
+        fold = OrderedFold(list(weights), weights, fold_for(state, self.config.rounds))
+        plants = {node: plant for plant, node in nodes.items()}
+        vigil = self._vigil(
+            state, {nodes[plant] for plant in weights}, fold, self._told(request.round, plants.__getitem__)
         )
-        judge = _Judge(self, request, step, state)
-        needed = quorum(len(state.members), self.config.rounds.quorum)
-        reports: dict[str, PlantReport] = {}
-        into = fold_for(state, self.config.rounds)
-        fold = _OrderedFold([m.plant for m in asked], {m.plant: m.weight for m in asked}, into)
-        for arrival in self._arrivals({nodes[m.plant] for m in asked}, lambda: fold.accepted >= needed):
-            plant = self._plant_of[arrival.node]
-            if plant in reports:
-                continue
-            verdict = judge(arrival, plant)
-            reports[plant] = _report(plant, verdict, arrival, packet.payload_bytes, self.clock() - begin)
-            fold.take(plant, verdict)
-            self.observer.reply_received(plant)
-        waited = self.clock() - begin
+        self._collect(vigil, plants, _Judge(self.config, request, step, state, self._replays), heard, fold)
+        waited = self.clock() - sent
         aggregate = fold.finish()
-        roster = [reports.get(m.plant) or self._missing(m, nodes, waited) for m in state.members]
-        whole = tuple(sorted([*roster, *self._doubles], key=lambda report: report.plant))
-        self._doubles = ()
-        timings = {"wait": waited, "aggregate": self.clock() - begin - waited}
-        return Conducted(aggregate, whole, started, self.clock() - begin, timings)
+        timings = {"wait": waited, "aggregate": self.clock() - sent - waited}
+        timings |= {"muster": sent - begin} if sent - begin > _WORTH_TELLING_S else {}
+        reports = self._whole(state, heard, nodes, vigil.gone, waited)
+        told, joined = self._there.report(state.members)
+        whole = tuple(sorted([*reports, *told], key=lambda report: report.plant))
+        notes = (*self._replays.twins(), *_surplus(vigil.surplus, plants))
+        return Conducted(aggregate, whole, started, self.clock() - begin, timings, joined, notes)
 
-    def _missing(self, member: Member, nodes: Mapping[str, int], waited: float) -> PlantReport:
-        connected = member.plant in nodes
-        absent = self._left_out.get(member.plant, "absent: not connected")
-        reason = f"late: no reply within {waited:.0f} s" if connected else absent
-        return PlantReport(member.plant, accepted=False, reason=reason)
+    def _send(self, request: Request, step: Step, nodes: list[int]) -> int:
+        """Send a round's request; bytes of its payload."""
+        packet = encode_request(request, self.signature())
+        self.observer.round_started(request.round, step, len(nodes))
+        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{request.run}/{request.round}")
+        return packet.payload_bytes
 
-    def _arrivals(self, pending: set[int], enough: Callable[[], bool]) -> Iterator[Arrival]:
-        """Replies until all are in, the deadline passes, or the grace period after the quorum is over."""
-        rounds, begin, quorate = self.config.rounds, self.clock(), None
-        while pending:
-            now = self.clock()
-            if quorate is None and enough():
-                quorate = now
-            ends = [begin + rounds.deadline_s]
-            if quorate is not None and rounds.grace_s is not None:
-                ends.append(quorate + rounds.grace_s)
-            if now >= min(ends):
+    def _vigil(self, state: RunState, pending: set[int], fold: OrderedFold, tell: Tell) -> Vigil:
+        needed = quorum(len(state.members), self.config.rounds.quorum)
+        return Vigil(self.channel, self.clock, self.config.rounds, pending, lambda: fold.accepted >= needed, tell)
+
+    def _told(self, number: int, name: Callable[[int], str]) -> Tell:
+        """What tells the observer for whom a round waits."""
+
+        def tell(pending: Collection[int], waited_s: float, left_s: float) -> None:
+            self.observer.round_waits(number, sorted(map(name, pending)), waited_s, left_s)
+
+        return tell
+
+    def _collect(
+        self, vigil: Vigil, plants: Mapping[int, str], judge: _Judge, heard: _Heard, fold: OrderedFold
+    ) -> None:
+        """Judge replies as they come, those beside the round too."""
+        for arrival in vigil.arrivals():
+            if arrival.beside:
+                self._hear(arrival, heard.state)
+                continue
+            plant = plants[arrival.node]
+            verdict = judge(arrival, plant)
+            heard.reports[plant] = _report(verdict, arrival, heard.bytes_down, self.clock() - heard.sent)
+            fold.take(plant, verdict)
+            self._learn(arrival.node, verdict, heard.request.round)
+            self.observer.reply_received(plant)
+
+    def _learn(self, node: int, verdict: Accepted | Rejected, number: int) -> None:
+        """What a member's reply tells about whether it is still what it was."""
+        if isinstance(verdict, Accepted):
+            self._there.trust(node)
+        elif verdict.reason.startswith("schema: "):
+            self._there.leave_out(node, verdict.plant, verdict.reason, number)
+        else:
+            self._there.doubt(node)
+
+    def _whole(
+        self, state: RunState, heard: _Heard, nodes: Mapping[str, int], gone: Mapping[int, float], waited: float
+    ) -> list[PlantReport]:
+        """One report a member, whether it answered or not."""
+        late = f"late: no reply within {waited:.0f} s"
+
+        def missing(plant: str) -> PlantReport:
+            reason = self._there.absent(plant) if plant not in nodes else LEFT if nodes[plant] in gone else late
+            return PlantReport(plant, accepted=False, reason=reason)
+
+        return [heard.reports.get(member.plant) or missing(member.plant) for member in state.members]
+
+    # ---- who is there ------------------------------------------------------------------------------------------------
+
+    def _muster(self, state: RunState) -> None:
+        """See who is there; wait while fewer are than the quorum needs and more may come, or the round is in vain."""
+        needed, begin = quorum(len(state.members), self.config.rounds.quorum), self.clock()
+        ends = begin + min(self.config.rounds.deadline_s, MUSTER_S)
+        notice = Notice(self.clock, lambda waited_s, left_s: self._say_who_is_away(state, waited_s, left_s))
+        while True:
+            connected = self.channel.nodes()
+            self._there.look(connected, state.members)
+            self._there.know({node: self.channel.name(node) for node in connected}, state.members)
+            self._ask_beside(state)
+            here = len(self._there.nodes(state.members))
+            if here >= needed or here + self._there.may_come(state.members) < needed or self.clock() >= ends:
                 return
-            for arrival in self.channel.receive(min(1.0, min(ends) - now)):
-                if arrival.node in pending:
-                    pending.discard(arrival.node)
-                    yield arrival
+            notice.look(ends)
+            for arrival in self.channel.receive(min(1.0, ends - self.clock())):
+                if arrival.beside:
+                    self._hear(arrival, state)
+
+    def _say_who_is_away(self, state: RunState, waited_s: float, left_s: float) -> None:
+        here = self._there.nodes(state.members)
+        away = sorted(member.plant for member in state.members if member.plant not in here)
+        self.observer.round_waits(state.finished + 1, away, waited_s, left_s)
+
+    def _ask_beside(self, state: RunState) -> None:
+        """Ask nodes that are no members, or no longer sure to be what they were, to describe themselves."""
+        steps, now, wait = phases.plan(self.config), self.clock(), self.config.rounds.deadline_s
+        self._there.open = {n: q for n, q in self._there.open.items() if now < q.asked_s + wait}
+        nodes = self._there.to_describe(state.finished + 1)
+        if not nodes or state.step + 1 >= len(steps):  # whoever joins beside the last round has none to take part in
+            return
+        packet, expect = self._question(state, steps[0])
+        for node in nodes:
+            self._there.open[node] = Question(expect, now, packet.payload_bytes)
+        self.channel.send_beside(packet, nodes, wait, f"{state.run}/{expect.round}")
+
+    def _hear(self, arrival: Arrival, state: RunState) -> None:
+        """Take in what a node says of itself; answers that nobody waits for any more are dropped."""
+        question = self._there.open.pop(arrival.node, None)
+        if question is None:
+            return
+        verdict = _judge_packet(arrival, question.expect, self._called(arrival.node))
+        report = _report(verdict, arrival, question.bytes_down, self.clock() - question.asked_s)
+        self._there.hear(arrival.node, verdict, report, state, state.finished + 1)
+
+    def _called(self, node: int) -> str:
+        """What to call a node that has not said who it is."""
+        return self.channel.name(node) or f"node {node}"
+
+    def _question(self, state: RunState, step: Step) -> tuple[Packet, Expectation]:
+        """What asks a node to describe itself, and what its answer must match."""
+        request = phases.request(step, replace(state, model=None), self.config)
+        expect = Expectation(request.kind, request.run, request.round, max_examples=self.config.rounds.max_examples)
+        return encode_request(request, self.signature()), expect
 
     # ---- the describe round and the roll call after a restart --------------------------------------------------------
 
@@ -195,6 +240,7 @@ class Coordinator:
         started, begin = datetime.now(UTC).isoformat(timespec="milliseconds"), self.clock()
         reports: dict[int, PlantReport] = {}
         described: dict[str, Description] = {}
+        plant_of = self._there.plant_of
 
         def enough(asked: int) -> bool:
             return len(described) >= max(2, quorum(asked, self.config.rounds.quorum))
@@ -204,10 +250,10 @@ class Coordinator:
                 if verdict.plant in described:
                     report = replace(report, accepted=False, reason=f"name: another plant is called {verdict.plant!r}")
                 else:
-                    described[verdict.plant], self._plant_of[node] = verdict.description, verdict.plant
+                    described[verdict.plant], plant_of[node] = verdict.description, verdict.plant
             reports[node] = report
         aggregate = RunningMean().result()
-        ordered = _distinct(reports, self._plant_of, self._plant_of.values())
+        ordered = distinct(reports, plant_of, plant_of.values())
         took = self.clock() - begin
         conducted = Conducted(replace(aggregate, count=len(described)), ordered, started, took, {"wait": took})
         return conducted, described
@@ -216,24 +262,21 @@ class Coordinator:
         self, state: RunState, step: Step, enough: Callable[[int], bool]
     ) -> Iterator[tuple[int, Accepted | Rejected, PlantReport]]:
         """What every connected node says of itself. `enough(asked)` tells when the grace period may begin."""
-        request = phases.request(step, replace(state, model=None), self.config)
-        packet, nodes, begin = encode_request(request), list(self.channel.nodes()), self.clock()
-        expect = Expectation(request.kind, request.run, request.round, max_examples=self.config.rounds.max_examples)
-        self.observer.round_started(request.round, step, len(nodes))
+        packet, expect = self._question(state, step)
+        nodes, begin = list(self.channel.nodes()), self.clock()
+        self.observer.round_started(expect.round, step, len(nodes))
         # A roll call shares its number with the round after it, not its group: late answers must not meet.
-        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{request.round}/describe")
+        self.channel.send(packet, nodes, self.config.rounds.deadline_s, f"{state.run}/{expect.round}/describe")
         silent = set(nodes)
-        for arrival in self._arrivals(set(nodes), lambda: enough(len(nodes))):
+        tell = self._told(expect.round, self._called)
+        vigil = Vigil(self.channel, self.clock, self.config.rounds, set(nodes), lambda: enough(len(nodes)), tell)
+        for arrival in vigil.arrivals():
             silent.discard(arrival.node)
-            verdict = _judge_packet(arrival, expect, f"node {arrival.node}")
-            yield (
-                arrival.node,
-                verdict,
-                _report(verdict.plant, verdict, arrival, packet.payload_bytes, self.clock() - begin),
-            )
+            verdict = _judge_packet(arrival, expect, self._called(arrival.node))
+            yield arrival.node, verdict, _report(verdict, arrival, packet.payload_bytes, self.clock() - begin)
             self.observer.reply_received(verdict.plant)
         for node in sorted(silent):
-            late = Rejected(f"node {node}", f"late: no reply within {self.clock() - begin:.0f} s")
+            late = Rejected(self._called(node), f"late: no reply within {self.clock() - begin:.0f} s")
             yield node, late, PlantReport(late.plant, accepted=False, reason=late.reason)
 
     def _roll_call(self, state: RunState) -> None:
@@ -241,74 +284,56 @@ class Coordinator:
 
         Of several nodes that claim one plant and fit, the lowest is asked; the first round to come reports the others.
         """
-        step = phases.plan(self.config)[0]
-        members = {m.plant: m for m in state.members}
-        needed = quorum(len(members), self.config.rounds.quorum)
-        claims: dict[str, list[int]] = {}
-        for node, verdict, _ in self._ask_all(state, step, lambda asked: len(claims) >= needed):
-            member = members.get(verdict.plant)
-            if member is None:
-                continue
-            changed = _change(verdict, member, state)
-            if changed is None:
-                claims.setdefault(member.plant, []).append(node)
-            else:
-                self._left_out[member.plant] = changed
-        self._plant_of = {min(nodes): plant for plant, nodes in claims.items()}
-        self._doubles = _distinct(_doubles(claims), self._plant_of, members)
+        number, members = state.finished + 1, {m.plant for m in state.members}
+        needed, describe = quorum(len(members), self.config.rounds.quorum), phases.plan(self.config)[0]
+        there, heard = set[str](), []
+        for node, verdict, report in self._ask_all(state, describe, lambda asked: len(there) >= needed):
+            if isinstance(verdict, Accepted) and verdict.plant in members:
+                there.add(verdict.plant)
+            if not (report.reason or "").startswith("late"):  # beside the next round it is asked once more
+                heard.append((node, verdict, report))
+        self._there.look(self.channel.nodes(), state.members)
+        for node, verdict, report in sorted(heard, key=lambda one: one[0]):
+            self._there.hear(node, verdict, report, state, number)
 
 
-def _doubles(claims: Mapping[str, Sequence[int]]) -> dict[int, PlantReport]:
-    """A report for each node whose plant a lower one has."""
-    return {
-        node: PlantReport(plant, False, f"name: node {min(nodes)} is called {plant!r} too, and is asked instead")
-        for plant, nodes in claims.items()
-        for node in nodes
-        if node != min(nodes)
-    }
+@dataclass
+class _Heard:
+    """What a round has heard so far."""
+
+    state: RunState
+    request: Request
+    sent: float
+    bytes_down: int
+    reports: dict[str, PlantReport] = field(default_factory=dict)
 
 
-def _change(verdict: Accepted | Rejected, member: Member, state: RunState) -> str | None:
-    """Why a plant is not the one that joined the run, or None when it is."""
-    if isinstance(verdict, Rejected):
-        return verdict.reason
-    if verdict.examples != member.examples:
-        return f"changed: {verdict.examples} windows, {member.examples} when the run began"
-    now = verdict.description
-    if now is not None and now.segments != member.segments:
-        return f"changed: {now.segments} segments, {member.segments} when the run began"
-    if now is None or (now.schema, now.manifest) != (state.schema, state.manifest):
-        return "changed: other tags or another detector than when the run began"
-    return None
-
-
-def _distinct(
-    reports: Mapping[int, PlantReport], holders: Mapping[int, str], names: Iterable[str]
-) -> tuple[PlantReport, ...]:
-    """Reports under names of their own, sorted: whoever does not hold the name that it gave is told by its node too."""
-    taken, named = set(names), []
-    for node, report in sorted(reports.items()):
-        name = report.plant
-        while name in taken and holders.get(node) != name:
-            name = f"{name} (node {node})"
-        taken.add(name)
-        named.append(replace(report, plant=name))
-    return tuple(sorted(named, key=lambda report: report.plant))
+def _surplus(nodes: Iterable[int], plants: Mapping[int, str], most: int = 5) -> tuple[str, ...]:
+    """What to say of replies that nobody had asked for."""
+    named = sorted((plants.get(node, ""), node) for node in nodes)
+    return tuple(
+        f"duplicate: {plant} sent more than one reply, the first counts"
+        if plant
+        else f"stray: node {node} was not asked"
+        for plant, node in named[:most]
+    )
 
 
 def _judge_packet(arrival: Arrival, expect: Expectation, node: str) -> Accepted | Rejected:
     if arrival.packet is None:
-        return Rejected(expect.plant or node, f"failed: {arrival.failure}")
+        told = arrival.failure.startswith(("absent: ", "late: ", "name: "))
+        return Rejected(expect.plant or node, arrival.failure if told else f"failed: {arrival.failure}")
     return parse_reply(arrival.packet, expect, node)
 
 
 class _Judge:
     """What every reply of a round must match, plant by plant."""
 
-    def __init__(self, coordinator: Coordinator, request: Request, step: Step, state: RunState) -> None:
-        model = request.model
-        due = model is not None and model.clusters is not None and phases.wants_statistic(step, coordinator.config)
+    def __init__(self, config: RunConfig, request: Request, step: Step, state: RunState, replays: Replays) -> None:
+        model, rounds = request.model, config.rounds
+        due = model is not None and model.clusters is not None and phases.wants_statistic(step, config)
         self._members = {m.plant: m for m in state.members}
+        self._request, self._replays = request, replays
         self._expect = Expectation(
             kind=request.kind,
             run=request.run,
@@ -318,53 +343,24 @@ class _Judge:
             base=model.weights if model else None,
             clusters=model.clusters.centroids_KZ.shape if due and model and model.clusters else None,
             radius=request.radius,
-            max_update_norm=coordinator.config.rounds.max_update_norm,
-            max_examples=coordinator.config.rounds.max_examples,
-            wire=coordinator.config.rounds.wire,
+            max_update_norm=rounds.max_update_norm,
+            max_examples=rounds.max_examples,
+            wire=rounds.wire,
+            schema=state.schema.fingerprint if state.schema else "",
         )
 
     def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
         member = self._members[plant]
         due = replace(self._expect, plant=plant, examples=member.examples, segments=member.segments)
-        return _judge_packet(arrival, due, plant)
+        verdict = _judge_packet(arrival, due, plant)
+        if isinstance(verdict, Accepted) and verdict.update_norm and arrival.packet is not None:
+            copied = self._replays.judge(self._request, plant, arrival.packet)
+            return verdict if copied is None else Rejected(plant, copied)
+        return verdict
 
 
-class _OrderedFold:
-    """Folds replies together in the order of the roster: sums do not depend on arrival.
-
-    What overtakes a slow plant waits in memory: little when replies come roughly in order, at worst (the first of the
-    roster answers last) every other reply of the round.
-    """
-
-    def __init__(self, order: Sequence[str], weights: Mapping[str, float], into: Fold) -> None:
-        self._order = list(order)
-        self._weights = weights
-        self._waiting: dict[str, Accepted | Rejected] = {}
-        self._next = 0
-        self._into = into
-        self.accepted = 0
-
-    def take(self, plant: str, verdict: Accepted | Rejected) -> None:
-        self.accepted += isinstance(verdict, Accepted)
-        self._waiting[plant] = verdict
-        while self._next < len(self._order) and self._order[self._next] in self._waiting:
-            self._fold(self._order[self._next])
-            self._next += 1
-
-    def _fold(self, plant: str) -> None:
-        verdict = self._waiting.pop(plant)
-        if isinstance(verdict, Accepted):
-            self._into.add(verdict, self._weights[plant])
-
-    def finish(self) -> Aggregate:
-        for plant in self._order[self._next :]:
-            if plant in self._waiting:
-                self._fold(plant)
-        return self._into.result()
-
-
-def _report(plant: str, verdict: Accepted | Rejected, arrival: Arrival, bytes_down: int, seconds: float) -> PlantReport:
-    bytes_up = arrival.packet.payload_bytes if arrival.packet else 0
+def _report(verdict: Accepted | Rejected, arrival: Arrival, bytes_down: int, seconds: float) -> PlantReport:
+    plant, bytes_up = verdict.plant, arrival.packet.payload_bytes if arrival.packet else 0
     if isinstance(verdict, Rejected):
         return PlantReport(plant, False, verdict.reason, {}, None, bytes_down, bytes_up, seconds)
     metrics = dict(verdict.metrics)

@@ -15,6 +15,9 @@ from shared.model import GlobalModel, TensorSpec
 from shared.schema import SensorSchema
 from shared.series import FloatArray
 
+JOINED = "joined:"
+"""How the reason begins of a plant that joined late: it is told in one round and asked from the next on."""
+
 
 class Phase(StrEnum):
     """The phases of a run, in order."""
@@ -36,7 +39,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Member:
-    """A plant that was found compatible in the describe round.
+    """A plant that was found compatible: in the describe round, or beside a later one.
 
     Attributes:
         plant: its name.
@@ -89,7 +92,7 @@ class RunState:
         skips: rounds skipped in a row since the run was started or resumed.
         model: the global model; None before the describe round.
         optimizer: the server optimiser's state.
-        members: compatible plants by name, sorted.
+        members: compatible plants by name, sorted; those that joined late among them.
         schema: the federation's sensor schema.
         manifest: the detector's tensors.
         norms: medians of the update norms of the last training rounds, which the next one is clipped by.
@@ -117,7 +120,7 @@ class PlantReport:
     Attributes:
         plant: name.
         accepted: whether its reply counted.
-        reason: why not (None when accepted): starts with a stable word such as `late`, `NaN`, `schema`.
+        reason: why not (None when accepted): starts with a stable word such as `late`, `schema`, `joined`.
         metrics: what it reported, such as `train_loss`, `holdout_loss` (mean squared error in scaled units).
         examples: training windows it declared.
         bytes_down, bytes_up: payload to and from the plant.
@@ -134,6 +137,11 @@ class PlantReport:
     bytes_up: int = 0
     seconds: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def joined(self) -> bool:
+        """Whether it was not asked yet, and is a member from the next round on."""
+        return not self.accepted and (self.reason or "").startswith(JOINED)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ class RoundRecord:
         reason: why it was skipped or failed; what there is to know about one that committed, None if nothing.
         started: ISO 8601, UTC.
         seconds: whole duration.
-        plants: one report a plant that was asked, sorted by name.
+        plants: one report a member, and one a node that joined or was refused, sorted by name.
         metrics: aggregates over accepted plants, weighted as the mean is.
         clusters: what happened to the clusters, if anything.
         model: digest of the global model after the round; None before there is one.
@@ -198,7 +206,12 @@ class RoundRecord:
     @property
     def rejected(self) -> tuple[PlantReport, ...]:
         """Reports of the plants whose reply did not count."""
-        return tuple(p for p in self.plants if not p.accepted)
+        return tuple(p for p in self.plants if not p.accepted and not p.joined)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Names of the plants that are members from the next round on."""
+        return tuple(p.plant for p in self.plants if p.joined)
 
     @property
     def bytes_total(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from server import centroids, phases, vote
-from server.aggregate import Aggregate, adam_step, site_weights
+from server.aggregate import Aggregate, adam_step
+from server.membership import admit, found, misfit
 from server.phases import Action, Step
 from server.robust import clip_factor, remember
 from server.rounds import (
@@ -18,7 +19,6 @@ from server.rounds import (
     ClusterReport,
     Committed,
     Failed,
-    Member,
     OptimizerState,
     Outcome,
     PlantReport,
@@ -30,7 +30,7 @@ from server.rounds import (
 from shared.clustering import Statistic, cloud_radius, displacement, effective_count, update
 from shared.config import RunConfig
 from shared.model import Clusters, GlobalModel, initial_weights
-from shared.schema import SensorSchema, difference
+from shared.schema import SensorSchema
 from shared.wire.gate import Description
 from shared.wire.messages import LARGEST_CENTROID, LARGEST_WEIGHT
 
@@ -44,6 +44,8 @@ class Conducted:
         reports: one a plant asked, sorted by name.
         started: ISO 8601.
         seconds, timings: durations.
+        joined: plants that fit the federation, and are members from the next round on.
+        notes: what a person should know about how it went.
     """
 
     aggregate: Aggregate
@@ -51,6 +53,8 @@ class Conducted:
     started: str
     seconds: float
     timings: Mapping[str, float]
+    joined: Mapping[str, Description] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def quorum(members: int, share: float) -> int:
@@ -64,7 +68,12 @@ def quorum(members: int, share: float) -> int:
 
 
 def settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted) -> Outcome:
-    """The outcome of a round after the describe round."""
+    """The outcome of a round after the describe round; however it ends, who joined has joined."""
+    outcome = _settle(state, step, config, conducted)
+    return replace(outcome, state=admit(outcome.state, conducted.joined, config))
+
+
+def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted) -> Outcome:
     needed = quorum(len(state.members), config.rounds.quorum)
     if conducted.aggregate.count < needed:
         reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
@@ -116,7 +125,7 @@ def _with_clips(conducted: Conducted) -> tuple[PlantReport, ...]:
 
 def _notes(config: RunConfig, conducted: Conducted, report: ClusterReport | None) -> str | None:
     """What a person should know about a round that counts: rules that could not protect it, clusters of one plant."""
-    notes = list(conducted.aggregate.notes)
+    notes = [*conducted.aggregate.notes, *conducted.notes]
     if report is not None and config.rounds.aggregation != "mean" and conducted.aggregate.count > 1:
         alone = [str(k) for k, n in enumerate(report.plants) if n == 1 and report.active[k]]
         if alone and len(report.plants) == config.recipe.clustering.clusters:
@@ -127,6 +136,7 @@ def _notes(config: RunConfig, conducted: Conducted, report: ClusterReport | None
 
 def _skip(state: RunState, step: Step, config: RunConfig, conducted: Conducted, reason: str) -> Skipped | Failed:
     after = replace(state, finished=state.finished + 1, skips=state.skips + 1)
+    reason = "; ".join((reason, *conducted.notes))
     if after.skips >= config.rounds.max_skips:
         reason += f"; skipped {after.skips} times in a row"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
@@ -251,9 +261,7 @@ def settle_describe(
         reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs 2"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
     manifest = next(iter(fitting.values())).manifest
-    examples = {plant: d.examples for plant, d in fitting.items()}
-    weights = site_weights(examples, config.rounds.weighting, config.rounds.weight_cap)
-    members = tuple(Member(plant, examples[plant], fitting[plant].segments, w) for plant, w in weights.items())
+    members = found(fitting, config)
     model = GlobalModel(initial_weights(manifest, config.seed))
     after = replace(after, step=state.step + 1, model=model, members=members, schema=schema, manifest=manifest)
     return Committed(after, record(after, step, Status.COMMITTED, None, conducted))
@@ -267,10 +275,5 @@ def _agree(described: Mapping[str, Description]) -> tuple[SensorSchema | None, d
     votes = Counter((d.schema.fingerprint, d.manifest) for _, d in ordered)
     winner = votes.most_common(1)[0][0]
     schema = next(d.schema for _, d in ordered if (d.schema.fingerprint, d.manifest) == winner)
-    refused = {}
-    for plant, d in ordered:
-        if d.schema.fingerprint != schema.fingerprint:
-            refused[plant] = f"schema: CP-203 SchemaMismatch: plant {plant!r} {difference(schema, d.schema)}"
-        elif d.manifest != winner[1]:
-            refused[plant] = f"detector: plant {plant!r} builds another network from the same recipe; update Crossplant"
-    return schema, refused
+    told = {plant: misfit(plant, d, schema, winner[1]) for plant, d in ordered}
+    return schema, {plant: reason for plant, reason in told.items() if reason is not None}

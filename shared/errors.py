@@ -24,16 +24,25 @@
     │   ├── StoreUnreadable    CP-402
     │   ├── RoundNotFound      CP-403
     │   ├── ModelCorrupt       CP-404
-    │   └── StoreBusy          CP-405
+    │   ├── StoreBusy          CP-405
+    │   └── DiskFull           CP-406
     ├── WireError              CP-5xx  messages between plant and server
     │   └── BadPayload         CP-501
-    └── PlantError             CP-6xx  inside one plant
-        ├── BundleInvalid      CP-601
-        ├── TaskGivenUp        CP-602
-        ├── NotAllowed         CP-603
-        ├── AgentUnreachable   CP-604
-        ├── AuditBroken        CP-605
-        └── AgentBusy          CP-606
+    ├── PlantError             CP-6xx  inside one plant
+    │   ├── BundleInvalid      CP-601
+    │   ├── TaskGivenUp        CP-602
+    │   ├── NotAllowed         CP-603
+    │   ├── AgentUnreachable   CP-604
+    │   ├── AuditBroken        CP-605
+    │   └── AgentBusy          CP-606
+    └── ServiceError           CP-8xx  processes that run for years (CP-7xx: shared/pki/trouble.py)
+        ├── ProcessFailed      CP-801
+        ├── ServerUnreachable  CP-802
+        ├── ServerRefused      CP-803
+        ├── PortTaken          CP-804
+        ├── AlreadyRunning     CP-805
+        ├── NotRunning         CP-806
+        └── ServerStateDamaged CP-807
 
 Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts
 are not.
@@ -131,7 +140,7 @@ class DataNotFound(DataError):
     """A data file or folder does not exist."""
 
     code = "CP-201"
-    cure = "Check --data; docs/data.md shows the layout that each data set must have."
+    cure = "Check --data, at a plant [data] of plant.toml; docs/data.md shows the layout of each data set."
 
 
 class DataUnreadable(DataError):
@@ -209,7 +218,7 @@ class StoreNotFound(StoreError):
     """There is no round store at the given place."""
 
     code = "CP-401"
-    cure = "Give the folder that `crossplant simulate --out DIR` wrote, or a database URL."
+    cure = "Give a folder that `simulate` or `poc up` wrote, a federation's that had a run, or a database URL."
 
 
 class StoreUnreadable(StoreError):
@@ -238,6 +247,13 @@ class StoreBusy(StoreError):
 
     code = "CP-405"
     cure = "Wait for the other process to end, or end it."
+
+
+class DiskFull(StoreError):
+    """No space is left for what must be kept."""
+
+    code = "CP-406"
+    cure = "Free some space; what was committed is intact."
 
 
 class WireError(CrossplantError):
@@ -292,7 +308,7 @@ class AgentUnreachable(PlantError):
     """The plant agent does not answer on its socket."""
 
     code = "CP-604"
-    cure = "Start it with `crossplant client agent --config plant.toml`, or wait until it has read its data."
+    cure = "Start it (`crossplant client run`, or its own `client agent`), or wait until it has read its data."
 
 
 class AuditBroken(PlantError):
@@ -307,3 +323,58 @@ class AgentBusy(PlantError):
 
     code = "CP-606"
     cure = "Wait for what is under way, or end the other agent."
+
+
+class ServiceError(CrossplantError):
+    """A long-lived process, or what it listens on, cannot be used."""
+
+    code = "CP-800"
+
+
+class ProcessFailed(ServiceError):
+    """A process does not start, does not serve, or does not end."""
+
+    code = "CP-801"
+    cure = "Its log says why."
+
+
+class ServerUnreachable(ServiceError):
+    """The coordinator's SuperLink does not answer."""
+
+    code = "CP-802"
+    cure = "`crossplant server run` starts it again by itself; its log is in the federation's run/log."
+
+
+class ServerRefused(ServiceError):
+    """The coordinator's SuperLink refuses what it was asked for."""
+
+    code = "CP-803"
+    cure = "Its log is in the federation's run/log."
+
+
+class PortTaken(ServiceError):
+    """Nothing can listen on the address and port that were asked for."""
+
+    code = "CP-804"
+    cure = "End what listens there, or choose another --port."
+
+
+class AlreadyRunning(ServiceError):
+    """Another process serves this folder already."""
+
+    code = "CP-805"
+    cure = "End the other one first, or leave it running."
+
+
+class NotRunning(ServiceError):
+    """Nothing serves this folder now."""
+
+    code = "CP-806"
+    cure = "Start it with `crossplant server run`."
+
+
+class ServerStateDamaged(ServiceError):
+    """The SuperLink's own database cannot be read; the round store is another one."""
+
+    code = "CP-807"
+    cure = "Move it away and start again: rounds, models and keys are kept elsewhere."

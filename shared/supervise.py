@@ -21,13 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from shared.errors import CrossplantError, RunFailed
+from shared.disk import replace_file
+from shared.errors import CrossplantError, ProcessFailed
+
+LONGEST_LOG = 16 * 2**20
+"""Bytes of a child's log before it begins anew. A SuperLink writes some tens of MB a day."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _TICK_S = 0.2
 _SETTLED_S = 60.0
 _LOG_TAIL = 4096
+_USELESS = "For more information check: "  # httpx ends its errors with a link
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Supervisor:
         """Start a child and wait until it serves.
 
         Raises:
-            RunFailed: it died, or did not serve in time; with the last line of its log.
+            ProcessFailed: it cannot be started, died, or did not serve in time; with the last line of its log.
         """
         child = self._children[spec.name] = _Child(spec)
         _spawn(child)
@@ -108,7 +113,8 @@ class Supervisor:
             if child.process is not None and _dead(child):
                 self._bury(child, now)
             elif child.process is None and now >= child.due:
-                _spawn(child)
+                self._try(child, now)
+            _keep_short(child.spec.log)
 
     def watch(self, until: Callable[[], bool], longest_s: float | None = None) -> bool:
         """Keep the children alive until `until()`; False when `longest_s` passed before."""
@@ -144,24 +150,38 @@ class Supervisor:
                 time.sleep(_TICK_S / 4)
             _finish(child)
 
+    def _try(self, child: _Child, now: float) -> None:
+        """Start a child again. What keeps it from that, such as a full disk, must not end the others."""
+        try:
+            _spawn(child)
+        except ProcessFailed as error:
+            child.due = now + child.spec.longest_pause_s
+            self._say(str(error))
+
     def _bury(self, child: _Child, now: float) -> None:
         code = _finish(child)
         child.deaths = 1 if now - child.started > _SETTLED_S else child.deaths + 1
         pause = min(child.spec.longest_pause_s, child.spec.first_pause_s * 2.0 ** min(child.deaths - 1, 30))
         child.process, child.due = None, now + pause
-        self._say(f"{child.spec.name} ended with code {code}; it starts again in {pause:.0f} s.")
+        words = f" ({last_line(child.spec.log)})" if code > 0 else ""  # a signal leaves nobody time for last words
+        self._say(f"{child.spec.name} ended with code {code}{words}; it starts again in {pause:.0f} s.")
+
+
+def end_with_parent(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends (Linux)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)
 
 
 def _spawn(child: _Child) -> None:
     spec, parent = child.spec, os.getpid()
 
     def die_with_parent() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
+        end_with_parent(parent, signal.SIGTERM)
 
-    with spec.log.open("ab") as log:
-        try:
+    try:
+        with spec.log.open("ab") as log:
             child.process = subprocess.Popen(
                 spec.command,
                 cwd=spec.folder,
@@ -172,9 +192,20 @@ def _spawn(child: _Child) -> None:
                 process_group=0,
                 preexec_fn=None if spec.outlives else die_with_parent,  # two system calls, no lock: safe after a fork
             )
-        except OSError as error:
-            raise RunFailed(f"cannot start {spec.name}: {error.strerror}.", "Is Crossplant installed whole?") from error
+    except OSError as error:
+        raise _unstartable(spec, error) from error
     child.started = time.monotonic()
+
+
+def _keep_short(log: Path) -> None:
+    """Begin a log anew that has grown long; what was in it stands in one older file beside it.
+
+    The child goes on writing into the same file, which it opened for appending, so it is emptied, not replaced.
+    """
+    with suppress(OSError):  # on a full disk nothing is copied, and nothing is lost either
+        if log.stat().st_size > LONGEST_LOG:
+            replace_file(log.with_name(f"{log.name}.1"), log.read_bytes(), 0o600)
+            os.truncate(log, 0)
 
 
 def _dead(child: _Child) -> bool:
@@ -197,7 +228,13 @@ def _finish(child: _Child) -> int:
 
 
 def _failed(spec: Spec, what: str) -> CrossplantError:
-    return RunFailed(f"{spec.name} {what}: {last_line(spec.log)}.", f"See {spec.log}.")
+    return ProcessFailed(f"{spec.name} {what}: {last_line(spec.log)}.", f"See {spec.log}.")
+
+
+def _unstartable(spec: Spec, error: OSError) -> ProcessFailed:
+    where = error.filename or spec.command[0]
+    cure = "Install Crossplant again." if where == spec.command[0] else "Check its permissions and the free space."
+    return ProcessFailed(f"cannot start {spec.name}: {where}: {error.strerror}.", cure)
 
 
 def last_line(log: Path) -> str:
@@ -208,5 +245,5 @@ def last_line(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return "it left no log"
-    said = [line.strip() for line in lines if line.strip()]
+    said = [line.strip() for line in lines if line.strip() and not line.startswith(_USELESS)]
     return said[-1][:300].rstrip(".") if said else "it said nothing"

@@ -2,7 +2,8 @@
 
 Array contents are immutable bytes on both sides, so nothing a client holds is shared with the server. Finished
 replies are held back until the
-server has taken earlier ones (`_BACKLOG` a worker): memory does not grow with the number of plants.
+server has taken earlier ones (`_BACKLOG` a worker): memory does not grow with the number of plants. A message is worth
+carrying until its reply was taken, its time is over, or the server says that it looks for it no more (`drop`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class InProcessGrid(Grid):
         self._work: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._done: dict[str, Message] = {}
         self._news = threading.Condition()
-        self._groups: set[str] = set()
+        self._looked_for: set[str] = set()
         self._room = threading.Semaphore(_BACKLOG * workers)
         self._closed = threading.Event()
         self._threads = [
@@ -76,23 +77,27 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages. Work and replies of other groups are of no use to anybody from now on, and dropped."""
-        batch, ids = list(messages), []
+        """Queue messages."""
+        batch = list(messages)
+        ids = [uuid.uuid4().hex for _ in batch]
         with self._news:
-            self._groups = {message.metadata.group_id for message in batch}
-            stale = [i for i, reply in self._done.items() if reply.metadata.group_id not in self._groups]
-            for message_id in stale:
-                del self._done[message_id]
-        self._make_room(len(stale))
-        for message in batch:
-            message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
-            ids.append(message.metadata.message_id)
+            self._looked_for |= set(ids)
+        for message, message_id in zip(batch, ids, strict=True):
+            message.metadata.__dict__["_message_id"] = message_id
             self._work.put(message)
         return ids
+
+    def drop(self, message_ids: Iterable[str]) -> None:
+        """Nobody looks for the replies to these any more. Flower's own grids have no such method."""
+        with self._news:
+            self._looked_for -= (gone := set(message_ids))
+            stale = [i for i in gone if self._done.pop(i, None) is not None]
+        self._make_room(len(stale))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         with self._news:
             taken = [self._done.pop(i) for i in message_ids if i in self._done]
+            self._looked_for -= {reply.metadata.reply_to_message_id for reply in taken}
         self._make_room(len(taken))
         return taken
 
@@ -115,6 +120,7 @@ class InProcessGrid(Grid):
             replies += came
             if not came:
                 self.wait(0.1)
+        self.drop(ids)
         return replies
 
     def _serve(self) -> None:
@@ -127,7 +133,7 @@ class InProcessGrid(Grid):
 
     def _wanted(self, message: Message) -> bool:
         late = time.time() > message.metadata.created_at + message.metadata.ttl
-        return not late and message.metadata.group_id in self._groups
+        return not late and message.metadata.message_id in self._looked_for
 
     def _finish(self, message: Message, reply: Message) -> bool:
         with self._news:

@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import FileTrouble, NothingToResume, RunDirectoryInUse, RunFailed
-from shared.flower_process import free_port, healthy
+from shared.errors import FileTrouble, NothingToResume, ProcessFailed, RunDirectoryInUse, RunFailed
+from shared.flower_process import free_port, healthy, listening
 from shared.supervise import Spec, Supervisor
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Poc:
         run: its name.
         insecure: without TLS and keys.
         keep: its processes go on when this one ends.
+        mutual: the gateway asks plants for their certificates.
     """
 
     folder: PocFolder
@@ -70,6 +72,7 @@ class Poc:
     run: str
     insecure: bool = False
     keep: bool = False
+    mutual: bool = False
 
 
 def make(poc: Poc) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ def up(poc: Poc, children: Supervisor, say: Callable[[str], None]) -> None:
     """Start the coordinator and the plants.
 
     Raises:
-        RunFailed: a process does not start.
+        ProcessFailed: a process does not start, or a plant does not connect.
     """
     about = _about(poc.folder)
     port, names = int(about["port"]), list(about["plants"])
@@ -109,7 +112,8 @@ def up(poc: Poc, children: Supervisor, say: Callable[[str], None]) -> None:
     server = ("server", "run", "--federation", str(poc.folder.federation), "--store", str(poc.folder.root))
     health = _health(poc, port)
     log = poc.folder.logs
-    command = (*front, *server, "--host", "127.0.0.1", "--port", str(port), *flag)
+    mutual = ("--mutual-tls",) if poc.mutual else ()
+    command = (*front, *server, "--host", "127.0.0.1", "--port", str(port), *flag, *mutual)
     children.start(Spec("server", command, log / "server.log", ready=health, stop_s=30.0, outlives=poc.keep))
     say(f"The coordinator listens on 127.0.0.1:{port}.")
     for name in names:
@@ -123,6 +127,8 @@ def _health(poc: Poc, port: int) -> Callable[[], bool]:
     endpoint, authority = (poc.folder.federation / part for part in ("run/endpoint.json", "ca/ca.crt"))
     scheme, root = ("http", None) if poc.insecure else ("https", authority)
     answers = healthy(f"{scheme}://127.0.0.1:{port}/health", root)
+    if poc.mutual:  # it answers plants only; the server wrote where it is when all its processes served
+        answers = listening("127.0.0.1", port)
     return lambda: endpoint.exists() and answers()
 
 
@@ -136,7 +142,7 @@ def _wait_connected(poc: Poc, children: Supervisor, count: int, longest_s: float
     finally:
         control.close()
     if not connected:
-        raise RunFailed(f"not all {count} plants connected within {longest_s:.0f} s.", f"See {poc.folder.logs}.")
+        raise ProcessFailed(f"not all {count} plants connected within {longest_s:.0f} s.", f"See {poc.folder.logs}.")
 
 
 def _online(control: object) -> int:
@@ -152,13 +158,15 @@ def carry(poc: Poc, names: tuple[str, ...], children: Supervisor, report: Callab
     Raises:
         RunFailed: it did not finish.
     """
+    from server.provision.signing import sign_run
     from server.run.place import ServerPlace
     from server.run.runs import ask_for
     from server.store.rows import RunStatus
     from server.store.store import RoundStore
 
-    store = str(poc.folder.root)
-    ask_for(ServerPlace.of(poc.folder.federation), store, poc.run, poc.config, names)
+    store, federation = str(poc.folder.root), poc.folder.federation
+    signature = sign_run(federation, poc.run, poc.config, names, datetime.now(UTC))
+    ask_for(ServerPlace.of(federation), store, poc.run, poc.config, names, signature)
     seen = 0
 
     def final() -> bool:
@@ -211,7 +219,8 @@ def down(folder: PocFolder, longest_s: float = 40.0) -> list[str]:
     ends = time.monotonic() + longest_s
     while any(start_time(pid) == left[name][1] for name, pid in mine.items()):
         if time.monotonic() > ends:
-            raise RunFailed(f"processes of {folder.root} did not end within {longest_s:.0f} s.", "End them by hand.")
+            cause = f"processes of {folder.root} did not end within {longest_s:.0f} s."
+            raise ProcessFailed(cause, "End them by hand.")
         time.sleep(0.1)
     path.unlink()
     return list(mine)

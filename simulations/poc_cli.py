@@ -47,6 +47,7 @@ def up(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running; `poc down DIR` ends it.")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Without TLS and keys.")] = False,
+    mutual: Annotated[bool, typer.Option("--mutual-tls", help="Plants must show certificates, too.")] = False,
 ) -> None:
     """Make plants, keys and certificates, start everything with TLS and node keys, run rounds, and tear it down."""
     from server.run.serve import INSECURE
@@ -55,7 +56,7 @@ def up(
 
     config = _config(plants, rounds, dataset, setting or [])
     run = f"poc-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    poc = Poc(PocFolder(Path(os.path.abspath(out))), config, run, insecure, keep)
+    poc = Poc(PocFolder(Path(os.path.abspath(out))), config, run, insecure, keep, mutual)
     if insecure:
         _say(INSECURE)
     names = make(poc)
@@ -66,7 +67,12 @@ def up(
             children.end(*names)
         else:
             children.let_go()
-            _say(f"Left running; `crossplant poc down {poc.folder.root}` ends it.")
+            plant = poc.folder.plants / names[0] / "plant.toml"
+            _say(
+                f"Left running. The operator's look: crossplant server status --federation {poc.folder.federation}\n"
+                f"A plant's: crossplant client status --config {plant}; client audit\n"
+                f"The end: crossplant poc down {poc.folder.root}"
+            )
 
 
 def _conduct(poc: Poc, names: tuple[str, ...], children: Supervisor) -> None:
@@ -85,7 +91,7 @@ def _conduct(poc: Poc, names: tuple[str, ...], children: Supervisor) -> None:
 
 @poc_app.command("down")
 def down(folder: Annotated[Path, typer.Argument(help="What `poc up --keep` left.", metavar="DIR")]) -> None:
-    """End a federation that was left running."""
+    """End a federation that `poc up --keep` left running; its folder stays."""
     from simulations.poc import PocFolder
     from simulations.poc import down as end
 

@@ -17,26 +17,33 @@ from shared.pki.request import new_site
 from shared.series import SiteData
 
 NAME = "poc"
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 _PLANT = """name = "{name}"
 data = "data"
-superlink = "127.0.0.1:{port}"
+superlink = "{host}:{port}"
 root_certificates = "ca.crt"
 node_key = "node"
+client_certificate = "client.crt"
+client_key = "client.key"
 """
-_POLICY = "# Everything that is built in is allowed.\n"
+_POLICY = """# Everything that is built in is allowed, in runs that the operator signed.
+signers = ["{signer}"]
+"""
 
 
-def provision(federation: Path, plants: Path, sites: Sequence[SiteData], port: int) -> None:
-    """Write both sides' folders: the authority and the roster here, keys and data there."""
+def provision(
+    federation: Path, plants: Path, sites: Sequence[SiteData], port: int, hosts: Sequence[str] = LOOPBACK_NAMES
+) -> None:
+    """Write both sides' folders: the authority and the roster here, keys and data there; plants dial the first host."""
     now = datetime.now(UTC)
     (federation.parent / "kits").mkdir()
-    create(federation, NAME, ["127.0.0.1", "localhost"], port, now)
+    signer = create(federation, NAME, list(hosts), port, now).signer
     for site in sites:
         folder = plants / site.name
         request = new_site(site.name, folder)
         write_site(folder / "data", site)
-        (folder / "plant.toml").write_text(_PLANT.format(name=site.name, port=port), encoding="utf-8")
-        (folder / "policy.toml").write_text(_POLICY, encoding="utf-8")
+        (folder / "plant.toml").write_text(_PLANT.format(name=site.name, host=hosts[0], port=port), encoding="utf-8")
+        (folder / "policy.toml").write_text(_POLICY.format(signer=signer), encoding="utf-8")
         with opened(federation) as books:
             approved = approve(books, request, now, request.fingerprint)
         with opened(federation) as books:

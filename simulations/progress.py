@@ -51,6 +51,10 @@ class RichObserver:
         note = f"{step.phase.value}: {step.label}"
         self._progress.reset(self._plants, total=plants, description=f"round {number}", note=note, visible=True)
 
+    def round_waits(self, number: int, plants: Sequence[str], waited_s: float, left_s: float) -> None:
+        note = f"waits for {', '.join(plants[:3])}{', ...' if len(plants) > 3 else ''}"
+        self._progress.update(self._plants, note=escape(note))
+
     def reply_received(self, plant: str) -> None:
         self._progress.advance(self._plants)
 

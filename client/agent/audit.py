@@ -201,7 +201,7 @@ def _head(folder: Path) -> Mark:
         return Mark(int(found["n"]), str(found["digest"]))
     except FileNotFoundError:
         return Mark()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise AuditBroken(f"{folder / HEAD} cannot be read.") from error
 
 

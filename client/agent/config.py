@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shared.config import Text, read_toml
 from shared.errors import InvalidConfig
@@ -65,6 +65,12 @@ class PlantConfig(Group):
     client_certificate: Text | None = None
     client_key: Text | None = None
 
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("client_certificate and client_key go together: give both, or neither")
+        return self
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -87,6 +93,22 @@ class Plant:
     def policy(self) -> Path:
         """The plant's policy."""
         return self.folder / self.config.policy
+
+    @property
+    def authority(self) -> Path:
+        """Whom the plant trusts at the other end."""
+        return self.folder / (self.config.root_certificates or "ca.crt")
+
+    @property
+    def node_key(self) -> Path:
+        """The plant's identity at the coordinator."""
+        return self.folder / (self.config.node_key or "node")
+
+    @property
+    def shown(self) -> tuple[Path, Path] | None:
+        """Certificate and key for a gateway that asks for them."""
+        certificate, key = self.config.client_certificate, self.config.client_key
+        return None if certificate is None or key is None else (self.folder / certificate, self.folder / key)
 
     @property
     def audit(self) -> Path:

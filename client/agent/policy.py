@@ -22,7 +22,7 @@ from shared.errors import BadPayload, NotAllowed
 from shared.wire.envelope import Packet
 from shared.wire.inventory import Kind
 from shared.wire.messages import shown
-from shared.wire.signature import SIGNATURE, Signed, verify
+from shared.wire.signature import SIGNATURE, Due, verify
 
 WORDS = ("kind", "detector", "schema", "signer", "privacy", "budget", "hours", "resources", "size")
 EPSILON = "privacy_epsilon"
@@ -141,10 +141,12 @@ class Facts:
     Attributes:
         rows: of training data.
         schema: fingerprint of its sensors.
+        plant: its name, which a signed run must be meant for.
     """
 
     rows: int
     schema: str
+    plant: str
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def judge(policy: Policy, packet: Packet, facts: Facts, now: datetime) -> Allowe
         BadPayload: the request is none.
     """
     kind, recipe = _kind(policy, packet), _recipe(packet)
-    signer = _signer(policy, packet, now)
+    signer = _signer(policy, packet, facts.plant, now)
     _check_privacy(policy.dp, kind, packet)
     _check_recipe(policy, recipe, facts)
     if policy.schema_fingerprint not in ("own", facts.schema):
@@ -205,13 +207,13 @@ def _recipe(packet: Packet) -> Recipe:
         raise BadPayload("a request without a valid recipe.") from error
 
 
-def _signer(policy: Policy, packet: Packet, now: datetime) -> str:
+def _signer(policy: Policy, packet: Packet, plant: str, now: datetime) -> str:
     """Who signed the run; with a list of signers, nobody else's run is served."""
     if not policy.signers:
         return ""
     if SIGNATURE not in packet.texts:
         raise NotAllowed("the run is not signed.", word="signer")
-    due = Signed(packet.texts.get("run", ""), packet.texts["recipe"])
+    due = Due(packet.texts.get("run", ""), packet.texts["recipe"], plant)
     try:
         signer = verify(packet.texts[SIGNATURE], due, now)
     except BadPayload as error:

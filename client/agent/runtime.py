@@ -62,7 +62,7 @@ def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stoppe
     wanted, kept = plant.config.agent.guard, plant.home / "guard.bin"
     agent = PlantAgent(site, plant.home / "bundles", device, stopped, plant.home / "bundle.key", wanted, kept)
     agent.learn_alone()
-    facts = Facts(len(site.train_TD), site.schema.fingerprint)
+    facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name)
     return Guard(agent, policy, facts, Ledger(plant.home / "ledger.json", policy.budget), audit, stopped)
 
 

@@ -39,7 +39,7 @@ from shared.series import FloatArray, SiteData
 from shared.wire.compress import compress, expand, flatten
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, encode_array
 from shared.wire.gate import encode_manifest
-from shared.wire.inventory import Kind
+from shared.wire.inventory import FINGERPRINT, Kind
 from shared.wire.messages import WEIGHT, Request, parse_head, parse_request
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,9 @@ class PlantAgent:
             Kind.CALIBRATE: self._calibrate,
         }
         answer = handlers[request.kind](request, bench)
-        return self._reply(packet, answer.arrays, answer.numbers, answer.texts)
+        # A describe reply has the schema whole. Here its fingerprint tells whether tags changed while the run went on.
+        mark = {} if request.kind is Kind.DESCRIBE else {FINGERPRINT: bench.workspace.schema.fingerprint}
+        return self._reply(packet, answer.arrays, answer.numbers, {**mark, **answer.texts})
 
     def _reply(
         self, packet: Packet, arrays: dict[str, RawArray], numbers: dict[str, Number], texts: dict[str, str]

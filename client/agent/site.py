@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from client.agent.config import Plant
 from client.ingest.base import load
@@ -19,8 +20,17 @@ def load_site(plant: Plant) -> SiteData:
     """
     source = plant.config.data
     path = plant.folder / source.path
+    if source.dataset is None and not (path / "site.json").is_file():
+        raise _no_site(path)
     site = read_site(path) if source.dataset is None else _chosen(load(source.dataset, path), source.site)
     return replace(site, name=plant.config.name)
+
+
+def _no_site(path: Path) -> DataNotFound:
+    if not path.exists():
+        return DataNotFound(f"data.path: there is no {path}.", "Set data.path in plant.toml to where the data lies.")
+    mend = f"Set data.dataset in plant.toml, such as 'historian'; `crossplant data check {path}` says which it is."
+    return DataNotFound(f"data.path: {path} holds no site.json, and plant.toml names no data.dataset.", mend)
 
 
 def _chosen(sites: tuple[SiteData, ...], name: str | None) -> SiteData:

@@ -35,7 +35,8 @@ def approve(federation: Federation, request: SiteRequest, now: datetime, heard: 
         federation: held by `opened`.
         request: checked by `read_request`.
         now: the time.
-        heard: the fingerprint that the plant read out; None when nobody compared it.
+        heard: the fingerprint that the plant read out; None when nobody compared it. The same request again, with
+            it, makes up for that.
         replaces: the name was revoked and comes back with new keys.
 
     Raises:
@@ -45,6 +46,11 @@ def approve(federation: Federation, request: SiteRequest, now: datetime, heard: 
     if heard is not None and not keys.same_spoken(heard, request.fingerprint):
         cause = f"the fingerprint of {request.name}'s request is {request.fingerprint}, not {heard[:60]!r}."
         raise RequestRefused(cause, "If the plant reads out another one, somebody changed the request on its way.")
+    if heard is not None and (known := _not_compared(federation, request)) is not None:
+        site = replace(known, compared=True)
+        with changing(federation.folder) as change:
+            change.write(site.file(RECORD), site.render())
+        return site
     before = _refuse_taken(federation, request, replaces)
     federation.check_issuing(now)
     key = federation.key()
@@ -61,6 +67,14 @@ def approve(federation: Federation, request: SiteRequest, now: datetime, heard: 
         change.write(site.file(TLS_REQUEST), request.csr)
         _write_site(change, site, certificate)
     return site
+
+
+def _not_compared(federation: Federation, request: SiteRequest) -> Site | None:
+    """The plant that was approved by this very request, while nobody had compared its fingerprint."""
+    site, digests = federation.sites.get(request.name), {request.node_digest, request.tls_digest}
+    if site is None or site.status != "approved" or site.compared or site.fingerprint != request.fingerprint:
+        return None
+    return site if digests <= set(site.keys) else None
 
 
 def _refuse_taken(federation: Federation, request: SiteRequest, replaces: bool) -> Site | None:

@@ -31,7 +31,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
     name: Annotated[str, typer.Option(metavar="FED", help="The federation's name.")],
-    host: Annotated[list[str], typer.Option(metavar="NAME|IP", help="Where plants dial; several: the first one.")],
+    host: Annotated[
+        list[str],
+        typer.Option(metavar="NAME|IP", help="Name or address that plants dial; again for more: kits name the first."),
+    ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port.")] = 9443,
     loopback: Annotated[bool, typer.Option("--loopback", help="The certificate is for localhost, too.")] = False,
     tags: Annotated[str | None, typer.Option(metavar="HEX", help="Schema that every plant must have.")] = None,
@@ -48,11 +51,33 @@ def init(
     _say(f"Federation {name}: {folder}")
     _say(f"  authority    until {made.authority.not_valid_after_utc:%Y-%m-%d}")
     _say(f"  fingerprint  {authority_fingerprint(made.authority)}")
+    _say(f"  signs runs   {made.signer}")
     _say(f"  plants dial  {made.settings.hosts[0]}:{port}")
     if passphrase_from_environment() is None:
         _warn(
-            f"the authority's key {folder / 'ca' / 'ca.key'} is not locked; set {PASSPHRASE} before `init` to lock it."
+            f"the authority's key {folder / 'ca' / 'ca.key'} and the key that signs runs are not locked; "
+            f"set {PASSPHRASE} before `init` to lock them."
         )
+
+
+@provision_app.command("signer")
+def signer(
+    folder: Fed,
+    new: Annotated[bool, typer.Option("--new", help="Make one, in a folder that is older than signatures.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make one in the place of the one that is there.")] = False,
+) -> None:
+    """The key that signs runs: print its fingerprint, which plants name in their policy as `signers`."""
+    from server.provision.federation import opened
+    from server.provision.signing import make_key
+
+    with opened(folder) as federation:
+        made = make_key(federation, replace) if new or replace else federation.signer
+    if made is None:
+        _say(f"{folder} has no key that signs runs: `crossplant provision signer {folder} --new` makes one.")
+        return
+    _say(made)
+    if new or replace:
+        _warn("plants that name signers in policy.toml refuse runs from now on until they name this one.")
 
 
 @site_app.command("new")
@@ -88,7 +113,8 @@ def site_approve(
         _say(f"next: crossplant provision kit {folder} {site.name} --out {site.name}.zip")
         if fingerprint is None:
             _warn(
-                "nobody compared the fingerprint: let the plant read it out on the telephone before you send the kit."
+                "nobody compared the fingerprint: let the plant read it out on the telephone before you send the kit, "
+                "and give the command again with --fingerprint."
             )
         _warn_of_expiry(federation, now)
 
@@ -145,6 +171,7 @@ def kit(
         write_kit(out, build_kit(federation, federation.site(name), now))
         _say(f"Kit of {name}: {out}")
         _say(f"  read out on the telephone {authority_fingerprint(federation.authority)}")
+        _say(f"  signs runs                {federation.signer or 'nobody'}")
         _warn_of_expiry(federation, now)
 
 
@@ -156,16 +183,22 @@ def install(
 ) -> None:
     """At the plant: put a kit beside the keys that were made there. Its own settings stay as they are."""
     from shared.pki.install import install as put
-    from shared.pki.kit import PLANT
+    from shared.pki.kit import PLANT, POLICY
 
     done = put(kit, folder, _now(), fingerprint)
     _say(f"{done.kit.card.plant} of {done.kit.card.federation}: {folder}")
     _say(f"  authority    {done.authority}")
     _say(f"  certificate  until {done.kit.client.not_valid_after_utc:%Y-%m-%d}")
+    if done.kit.card.signer:
+        _say(f"  signs runs   {done.kit.card.signer}")
     if done.kept:
         _say(f"  kept         {', '.join(done.kept)}")
     if not done.known:
         _warn("the authority is taken on trust: compare its fingerprint with the operator on the telephone.")
+    if done.unnamed:
+        _warn(
+            f'{POLICY} is yours and was left as it is; to take part in signed runs only: signers = ["{done.unnamed}"]'
+        )
     _say(f"next: crossplant preflight --config {folder / PLANT}")
 
 

@@ -5,6 +5,7 @@
     ca/revoked.pem                  what they took back
     ca/cross.crt ca/old/ID.key      only while two authorities overlap
     server/server.crt server.key    the gateway's
+    signing/run.key run.pub         what runs are signed with; none in a folder that is older than signatures
     sites/NAME/                     client.csr client.crt node.pub site.toml
 
 The server's processes keep theirs in `run/` beside these.
@@ -23,6 +24,7 @@ from typing import Annotated, Literal
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server.provision import signing
 from server.provision.site import Site, read_sites
 from shared.errors import CrossplantError, FileTrouble, InvalidConfig, UnknownName
 from shared.pki import certificates, files, keys
@@ -68,6 +70,7 @@ class Federation:
         bundle: trusted authorities; the one that issues comes first.
         cross: the issuing authority under its predecessor, while they overlap.
         sites: by name.
+        signer: fingerprint of the key that signs runs; None when there is none.
     """
 
     folder: Path
@@ -75,6 +78,7 @@ class Federation:
     bundle: tuple[x509.Certificate, ...]
     cross: x509.Certificate | None
     sites: dict[str, Site]
+    signer: str | None = None
 
     @property
     def authority(self) -> x509.Certificate:
@@ -169,15 +173,21 @@ def create(folder: Path, name: str, hosts: list[str], port: int, now: datetime, 
     server = certificates.issue_server(server_key.public_key(), hosts, name, authority, key, now)
     crl = certificates.make_crl(authority, key, [], now)
     with files.new_folder(folder) as place:
-        for inner in ("ca", "server", "sites"):
+        for inner in ("ca", "server", "signing", "sites"):
             (place / inner).mkdir(mode=0o700)
         files.write_new(place / CA_KEY, keys.private_pem(key, passphrase), files.PRIVATE)
         files.write_new(place / CA_CERT, certificates.pem(authority))
         files.write_new(place / CA_CRL, certificates.pem_crl([crl]))
         files.write_new(place / SERVER_KEY, keys.private_pem(server_key), files.PRIVATE)
         files.write_new(place / SERVER_CERT, certificates.pem(server))
+        _write_signing_key(place, name)
         files.write_new(place / SETTINGS, _render(name, hosts, port, now, tags))
     return read(folder)
+
+
+def _write_signing_key(place: Path, name: str) -> None:
+    for file, (data, rights) in signing.new_files(name).items():
+        files.write_new(place / file, data, rights)
 
 
 def _render(name: str, hosts: list[str], port: int, now: datetime, tags: str | None) -> bytes:
@@ -224,7 +234,7 @@ def read(folder: Path) -> Federation:
         cross = None
         if (folder / CROSS).exists():
             cross = certificates.load_bundle(files.read_bytes(folder / CROSS), str(folder / CROSS))[0]
-        return Federation(folder, settings, bundle, cross, read_sites(folder))
+        return Federation(folder, settings, bundle, cross, read_sites(folder), signing.read_signer(folder))
     except FederationUnreadable:
         raise
     except CrossplantError as error:

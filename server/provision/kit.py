@@ -32,7 +32,8 @@ home = "home"
 socket = "run/agent.sock"
 policy = "policy.toml"
 
-# The plant's data: a site folder, or a data set that `crossplant data list` knows.
+# The plant's data: an export of its historian, or another data set that `crossplant data check PATH` recognises.
+# (Without `dataset` the path is a folder with Crossplant's own site.json and arrays.)
 [data]
 path = "data"
 # dataset = "historian"
@@ -49,7 +50,9 @@ _POLICY = """\
 # kinds = ["describe", "train", "cluster", "calibrate"]
 # detectors = ["hac-uml"]      # default: any that is built in
 schema = {schema}
-# signers = ["SHA256:..."]     # who may sign runs; none: runs need no signature
+# Who may sign runs; none: runs need no signature. This is the operator's key as the kit names it: let the operator read
+# out what `crossplant provision signer` prints, and compare.
+{signers}
 # largest_message = 268435456  # bytes
 
 [dp]
@@ -121,6 +124,7 @@ def build_kit(federation: Federation, site: Site, now: datetime) -> dict[str, by
         crossplant=importlib.metadata.version("crossplant"),
         flower=importlib.metadata.version("flwr"),
         tags=federation.settings.tags,
+        signer=federation.signer,
     )
     return {
         **{name: text.encode() for name, text in texts.items()},
@@ -148,7 +152,13 @@ def _texts(federation: Federation, site: Site, until: datetime) -> dict[str, str
     address = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
     return {
         PLANT: _PLANT.format(plant=site.name, name=files.quoted(site.name), superlink=files.quoted(address)),
-        POLICY: _POLICY.format(plant=site.name, schema=files.quoted(settings.tags or "own")),
+        POLICY: _POLICY.format(
+            plant=site.name, schema=files.quoted(settings.tags or "own"), signers=_signers(federation.signer)
+        ),
         README: _README.format(plant=site.name, federation=settings.name, until=f"{until:%Y-%m-%d}"),
         **{name: _SCRIPT.format(why=_COMMANDS[name][0], command=_COMMANDS[name][1]) for name in SCRIPTS},
     }
+
+
+def _signers(signer: str | None) -> str:
+    return '# signers = ["SHA256:..."]' if signer is None else f"signers = [{files.quoted(signer)}]"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from server.provision import federation as place
+from server.provision import signing
 from server.provision.federation import Federation
 from server.provision.site import CLIENT_CERT, Site
 from shared.errors import CrossplantError
@@ -38,6 +39,7 @@ def checks(folder: Path, quick: bool = False, now: datetime | None = None) -> It
     yield from judged("clock", lambda: _clock(federation, moment))
     yield from judged("version", lambda: machine.versions({}))
     yield from judged("authority", lambda: _authority(federation, moment))
+    yield from judged("signer", lambda: _signer(federation))
     yield from judged("server", lambda: _server(federation, moment), _renew(federation, "server"))
     yield from judged("revoked", lambda: _revoked(federation, moment))
     for site in federation.sites.values():
@@ -70,6 +72,20 @@ def _authority(federation: Federation, now: datetime) -> Iterator[Verdict]:
         return
     federation.key()
     yield ok("authority", "its key opens and is that of its certificate")
+
+
+def _signer(federation: Federation) -> Iterator[Verdict]:
+    make = f"`crossplant provision signer {federation.folder} --new`, then new kits."
+    if federation.signer is None:
+        yield warn("signer", "there is no key to sign runs with.", make)
+        return
+    key = federation.folder / signing.KEY
+    yield machine.rights(key)
+    if b"ENCRYPTED" in files.read_bytes(key) and keys.passphrase_from_environment() is None:
+        yield skip("signer", f"the key that signs runs is locked, and {keys.PASSPHRASE} is not set: not opened")
+        return
+    signing.signing_key(federation.folder)
+    yield ok("signer", f"runs are signed by {federation.signer}")
 
 
 def _server(federation: Federation, now: datetime) -> Iterator[Verdict]:
@@ -122,7 +138,9 @@ def _site(federation: Federation, site: Site, now: datetime) -> Iterator[Verdict
     yield credentials.lifetime("plant", f"the certificate of {site.name}", leaf, now, mend)
     if not site.compared:
         says = f"nobody compared the fingerprint of {site.name}."
-        yield warn("plant", says, f"Let the plant read it out: {site.fingerprint}")
+        yield warn(
+            "plant", says, f"Let the plant read it out: {site.fingerprint}; `site approve` again, with --fingerprint."
+        )
 
 
 def _gateway(federation: Federation) -> Iterator[Verdict]:
@@ -142,4 +160,8 @@ def _gateway(federation: Federation) -> Iterator[Verdict]:
             return
     if taken:
         roots = federation.folder / place.CA_CERT
-        yield from network.reach(network.Peer("127.0.0.1", port, roots, name=host))
+        found = network.reach(network.Peer("127.0.0.1", port, roots, name=host))
+        if any(network.asks_for_certificate(one) for one in found):
+            yield ok("gateway", f"a gateway answers on port {port}, and asks plants for their certificates")
+        else:
+            yield from found

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import server
-from shared.errors import RunFailed
+from shared.errors import ProcessFailed
 
 _PACKAGES = ("shared", "server", "client")
 _MANIFEST = """
@@ -31,7 +31,6 @@ clientapp = "client.app:app"
 
 [tool.flwr.app.config]
 run = ""
-roster = ""
 """
 
 
@@ -39,7 +38,7 @@ def build_bundle() -> bytes:
     """The bundle; the same installation gives the same bytes.
 
     Raises:
-        RunFailed: Flower's builder refuses it.
+        ProcessFailed: Flower's builder refuses it.
     """
     from flwr.cli.build import build_fab_from_files
 
@@ -48,7 +47,8 @@ def build_bundle() -> bytes:
     try:
         return build_fab_from_files({"pyproject.toml": manifest.encode(), **files})[0]
     except (ValueError, OSError) as error:
-        raise RunFailed(f"Flower's builder refuses this installation: {error}.", "Install Crossplant again.") from error
+        cause = f"Flower's builder refuses this installation: {error}."
+        raise ProcessFailed(cause, "Install Crossplant again.") from error
 
 
 def _sources(root: Path) -> Iterator[tuple[str, Path]]:

@@ -1,6 +1,7 @@
 """Flower's Control API, over loopback: register node keys, start and stop runs, ask how they stand.
 
-Beside `server.app` the only file of `server/` that imports Flower (`server.run.bundle` borrows its builder).
+Beside `server.app` and its `server.inbox` the only file of `server/` that imports Flower (`server.run.bundle` borrows
+its builder).
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from server.run.place import Endpoint
-from shared.errors import RunFailed
-
-_DOWN = "`crossplant server run` starts it again by itself; its log is in the federation's run/log."
+from shared.errors import ServerRefused, ServerUnreachable
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Standing:
 class Control:
     """A connection to the SuperLink's Control API.
 
-    Every method raises `RunFailed` when the SuperLink cannot be reached or refuses.
+    Every method raises `ServerUnreachable` when the SuperLink cannot be reached, `ServerRefused` when it refuses.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -110,7 +109,12 @@ class Control:
     def standing(self, run: int) -> Standing | None:
         """How a run stands; None when the SuperLink does not know it."""
         with _told("ask after a run"):
-            found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            try:
+                found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.NOT_FOUND:  # its database is another one
+                    return None
+                raise
         if run not in found:
             return None
         status = found[run].status
@@ -123,6 +127,6 @@ def _told(what: str) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as error:
         cause = f"the SuperLink refused to {what} (HTTP {error.response.status_code}: {error.response.text[:200]})."
-        raise RunFailed(cause, "Its log is in the federation's run/log.") from error
+        raise ServerRefused(cause) from error
     except httpx.HTTPError as error:
-        raise RunFailed(f"the SuperLink cannot be reached to {what}: {error}.", _DOWN) from error
+        raise ServerUnreachable(f"the SuperLink cannot be reached to {what}: {error}.") from error

@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.alone import held
 from shared.disk import replace_file
-from shared.errors import FileTrouble, InvalidConfig
+from shared.errors import FileTrouble, NotRunning
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,16 @@ class ServerPlace:
         """Where a ServerApp writes which Flower run it carries, and its process id."""
         return self.run / "carrier"
 
+    @property
+    def waits(self) -> Path:
+        """Where a ServerApp writes for whom its round waits, while it does (`server.notice`)."""
+        return self.run / "waits"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one `crossplant server run`."""
+        return self.run / ".lock"
+
     def prepare(self) -> None:
         """Make the folders."""
         for folder in (self.run, self.logs, self.runs):
@@ -135,12 +146,20 @@ class ServerPlace:
         """Where the SuperLink is.
 
         Raises:
-            InvalidConfig: no server was started here.
+            NotRunning: no server runs here; one that was killed may have left the file.
         """
+        cure = f"Start one with `crossplant server run --federation {self.root}`."
+        if not (self.root / "federation.toml").is_file():
+            cure = (
+                "It is no federation's folder: give the one that `provision init` made, of a `poc up` its federation/."
+            )
+        if not held(self.lock):
+            raise NotRunning(f"no server runs for {self.root}.", cure)
         try:
             found = json.loads((self.run / "endpoint.json").read_bytes())
             root = None if found["root"] is None else Path(found["root"])
             return Endpoint(str(found["address"]), root, int(found["gateway"]), int(found["pid"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            cure = f"Start one with `crossplant server run --federation {self.root}`."
-            raise InvalidConfig(f"no server runs for {self.root}.", cure) from error
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise NotRunning(
+                f"the server for {self.root} is not up yet.", "Wait some seconds, or restart it."
+            ) from error

@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.errors import InvalidConfig
+from shared.errors import InvalidConfig, ServerRefused
 
 if TYPE_CHECKING:
     from server.run.control import Control
@@ -72,9 +72,10 @@ def read_node_key(path: Path) -> bytes:
 
 
 def reconcile(control: Control, sites: tuple[Site, ...]) -> list[str]:
-    """Register approved keys, unregister all others; what changed, in words.
+    """Register approved keys, unregister all others; what changed and what could not be done, in words.
 
-    A plant that was given a new key keeps its name: the old key goes first.
+    A plant that was given a new key keeps its name: the old key goes first. A key that was shut out once Flower never
+    takes again (1.41), and one such plant must not keep the others out: it is told of at every call.
     """
     wanted = {site.key: site.name for site in sites if site.status == APPROVED and site.key is not None}
     present = {node.key: node for node in control.nodes()}
@@ -85,6 +86,16 @@ def reconcile(control: Control, sites: tuple[Site, ...]) -> list[str]:
             changes.append(f"plant {node.name!r} is shut out.")
     for key, name in wanted.items():
         if key not in present or present[key].name != name:
-            control.register(name, key)
-            changes.append(f"plant {name!r} may connect.")
+            changes.append(_let_in(control, name, key))
     return changes
+
+
+def _let_in(control: Control, name: str, key: bytes) -> str:
+    try:
+        control.register(name, key)
+    except ServerRefused:
+        return (
+            f"plant {name!r} cannot be let in: the SuperLink takes no key that it shut out before. Revoke the plant "
+            "and approve it with new keys (--replace), or stop the server, move run/superlink.sqlite* away and start."
+        )
+    return f"plant {name!r} may connect."

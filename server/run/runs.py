@@ -7,6 +7,9 @@ another one goes on at the last committed round (`server.app` reads the store's 
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +19,23 @@ from server.run.place import ServerPlace
 from server.store.rows import RunInfo, RunStatus
 from server.store.store import RoundStore
 from shared.disk import replace_file
-from shared.errors import InvalidConfig
+from shared.errors import FileTrouble, InvalidConfig, RoundNotFound
 
 if TYPE_CHECKING:
-    from server.run.control import Control
+    from server.run.control import Control, Standing
     from shared.config import RunConfig
+
+NOTES = "CROSSPLANT_NOTES"
+"""Environment variable that tells a ServerApp where the notes of runs are; without it, a run goes to all plants."""
 
 MOST_ATTEMPTS = 20
 """Flower runs in a row that end without a committed round before a run is called failed."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run: it names a file, too
+_STORE = "store"
+_FAILED = ".failed"
+_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 60.0
+_PASSING = ("CP-405", "CP-406", "No space left on device")  # waited out for as long as it takes
 _PERMANENT = ("CP-1", "CP-301", "CP-302", "CP-402", "CP-404")
 
 
@@ -63,30 +74,104 @@ class Submission:
         """
         try:
             found = json.loads(path.read_bytes())
-            carrier = None if found["carrier"] is None else int(found["carrier"])
-            roster = tuple(str(name) for name in found["roster"])
-            return cls(str(found["run"]), roster, carrier, int(found["attempts"]), int(found["rounds"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            numbers = (found["attempts"], found["rounds"], *([] if found["carrier"] is None else [found["carrier"]]))
+            known = found["run"] == path.stem and type(found["roster"]) is list and len(found["roster"]) >= 2
+            if not known or any(type(name) is not str for name in found["roster"]):
+                raise ValueError("another run's, or for no plants")
+            if any(type(number) is not int or not 0 <= number < 2**64 for number in numbers):
+                raise ValueError("no number")
+            return cls(path.stem, tuple(found["roster"]), found["carrier"], found["attempts"], found["rounds"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidConfig(f"{path} is damaged.", "Remove it, and start the run again.") from error
 
 
-def ask_for(place: ServerPlace, store: str, run: str, config: RunConfig, roster: tuple[str, ...]) -> Submission:
+def ask_for(
+    place: ServerPlace, store: str, run: str, config: RunConfig, roster: tuple[str, ...], signature: str = ""
+) -> Submission:
     """Enter a run into the round store and leave it for `crossplant server run` to submit.
 
+    Args:
+        place: the federation.
+        store: location of the round store.
+        run: a new name.
+        config: its settings.
+        roster: the plants.
+        signature: the operator's over all this; empty when nobody signed it.
+
     Raises:
-        InvalidConfig: nobody to send it to.
+        InvalidConfig: nobody to send it to, or a name that is none.
         StoreError: there is a run of that name.
+        FileTrouble: the disk refuses; the run is made final.
     """
+    if not _NAME.fullmatch(run):
+        raise InvalidConfig(f"{run[:80]!r} cannot name a run.", "Use letters, digits, `.`, `_` and `-`, 64 at most.")
     if len(roster) < 2:
         raise InvalidConfig(
             f"a run needs two plants, not {len(roster)}.", "Approve plants with `crossplant provision site approve`."
         )
     place.prepare()
-    with RoundStore.create(store) as opened:
-        opened.start_run(run, config)
     submission = Submission(run, roster)
-    submission.write(place.runs)
+    with create_store(place, store) as opened:
+        opened.start_run(run, config, signature=signature)
+        try:
+            submission.write(place.runs)
+        except OSError as error:
+            opened.finish_run(run, RunStatus.FAILED)
+            raise FileTrouble(f"cannot write into {place.runs}: {error.strerror}.") from error
     return submission
+
+
+def ask_again(place: ServerPlace, store: str, run: str) -> None:
+    """Go on with a run that failed, with the plants that it had, at its last committed round.
+
+    Raises:
+        RoundNotFound: no run of that name has failed here.
+        FileTrouble: the disk refuses.
+    """
+    failed = place.runs / f"{run}{_FAILED}"
+    if not _NAME.fullmatch(run) or not failed.is_file():
+        raise RoundNotFound(f"no run {run[:80]!r} has failed here.", "`crossplant rounds list` says how a run stands.")
+    with create_store(place, store) as opened:
+        submission = Submission(run, Submission.read(failed).roster, rounds=opened.run(run).rounds)
+        try:
+            submission.write(place.runs)
+            failed.unlink()
+        except OSError as error:
+            raise FileTrouble(f"cannot write into {place.runs}: {error.strerror}.") from error
+        opened.finish_run(run, RunStatus.RUNNING, "")
+
+
+def notes_of(place: ServerPlace, run: str) -> tuple[Path, ...]:
+    """Where a run's `Submission` may lie: under way, failed; nowhere when the name is none."""
+    return tuple(place.runs / f"{run}{end}" for end in (".json", _FAILED)) if _NAME.fullmatch(run) else ()
+
+
+def create_store(place: ServerPlace, location: str) -> RoundStore:
+    """The round store of a federation, made when it is missing; behind a URL, models are kept in its `models/`.
+
+    Raises:
+        StoreError: the place cannot be written.
+    """
+    return RoundStore.create(location, place.root / "models" if "://" in location else None)
+
+
+def whole_location(place: ServerPlace, location: str | None) -> str:
+    """The location of the round store, good for a process in any folder; the federation's folder when none is given."""
+    given = str(place.root) if location is None else location
+    return given if "://" in given else os.path.abspath(given)
+
+
+def tell_store(place: ServerPlace, location: str) -> None:
+    """Leave the location of the round store for `told_store`: for the one process that holds the federation's lock."""
+    replace_file(place.run / _STORE, location.encode(errors="surrogateescape"), 0o600)  # a URL may hold a password
+
+
+def told_store(place: ServerPlace) -> str:
+    """Where the server that was started last keeps its rounds; the federation's folder when none ever was."""
+    try:
+        return (place.run / _STORE).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return str(place.root)
 
 
 class Reaper:
@@ -97,27 +182,35 @@ class Reaper:
         store: location of the round store.
         bundle: the app to submit.
         say: tells people.
-        named: plants are known by their keys; without, a run goes to whoever is connected.
     """
 
-    def __init__(
-        self, place: ServerPlace, store: str, bundle: bytes, say: Callable[[str], None], named: bool = True
-    ) -> None:
-        self._place, self._store, self._bundle, self._say, self._named = place, store, bundle, say, named
+    def __init__(self, place: ServerPlace, store: str, bundle: bytes, say: Callable[[str], None]) -> None:
+        self._place, self._store, self._bundle, self._say = place, store, bundle, say
+        self._clock: Callable[[], float] = time.monotonic
+        self._waits: tuple[int | None, float, str] = (None, 0.0, "")  # for whom, until when, why
 
     def look(self, control: Control) -> None:
         """Look once at the oldest run that is not over.
 
         Raises:
-            CrossplantError: its note is damaged, or the SuperLink or the store cannot be used just now.
+            CrossplantError: a note is damaged (runs after it go on), or the SuperLink or the store cannot be used now.
         """
         with RoundStore.open(self._store) as store:
             known = store.runs()
+        damaged: InvalidConfig | None = None
         for info in known:
             path = self._place.runs / f"{info.name}.json"
-            if path.exists():
-                return self._look_at(control, Submission.read(path), path, info)
-        return None
+            if not path.exists():
+                continue
+            try:
+                submission = Submission.read(path)
+            except InvalidConfig as error:
+                damaged = damaged or error
+                continue
+            self._look_at(control, submission, path, info)
+            break
+        if damaged is not None:
+            raise damaged
 
     def _look_at(self, control: Control, submission: Submission, path: Path, info: RunInfo) -> None:
         if submission.carrier is None:
@@ -128,18 +221,33 @@ class Reaper:
         if info.status is RunStatus.FINISHED:
             path.unlink(missing_ok=True)
             return self._say(f"run {submission.run}: finished.")
-        why = "the SuperLink lost it" if standing is None else standing.details or standing.outcome
-        if _hopeless(why) or (info.rounds == submission.rounds and submission.attempts >= MOST_ATTEMPTS):
+        why = "the SuperLink lost it" if standing is None else _reason(standing)
+        exhausted = info.rounds == submission.rounds and submission.attempts >= MOST_ATTEMPTS
+        if not _passing(why) and (_hopeless(why) or exhausted):
             return self._give_up(submission, path, why)
-        self._say(f"run {submission.run}: its process ended ({why}); it goes on at round {info.rounds + 1}.")
-        return self._submit(control, submission, info.rounds)
+        if not self._rested(submission, why, info.rounds):
+            return None
+        counted = replace(submission, attempts=submission.attempts - 1) if _passing(why) else submission
+        return self._submit(control, counted, info.rounds)
 
     def _submit(self, control: Control, submission: Submission, rounds: int) -> None:
-        roster = ",".join(submission.roster) if self._named else ""
-        settings = {"run": submission.run, "roster": roster}
+        settings = {"run": submission.run}  # Flower shows these to every plant
+        replace(submission, carrier=None).write(self._place.runs)  # or nothing is started that nobody would remember
         carrier = control.start(self._bundle, settings)
         attempts = 1 if rounds > submission.rounds else submission.attempts + 1
         replace(submission, carrier=carrier, attempts=attempts, rounds=rounds).write(self._place.runs)
+
+    def _rested(self, submission: Submission, why: str, rounds: int) -> bool:
+        """Whether the pause before the next attempt is over; people hear of a reason once."""
+        carrier, ends, said = self._waits
+        if carrier != submission.carrier:
+            pause = 0.0 if rounds > submission.rounds else _pause(submission, why)
+            ends = self._clock() + pause
+            self._waits = submission.carrier, ends, why
+            if said != why or not _passing(why):
+                then = f"in {pause:.0f} s " if pause else ""
+                self._say(f"run {submission.run}: its process ended ({why}); it goes on {then}at round {rounds + 1}.")
+        return self._clock() >= ends
 
     def _end_orphan(self, control: Control, submission: Submission) -> None:
         """Flower takes a minute to notice that a ServerApp was killed; its process id tells at once."""
@@ -159,9 +267,26 @@ class Reaper:
 
     def _give_up(self, submission: Submission, path: Path, why: str) -> None:
         with RoundStore.open(self._store) as store:
-            store.finish_run(submission.run, RunStatus.FAILED)
-        path.unlink(missing_ok=True)
+            store.finish_run(submission.run, RunStatus.FAILED, why)
+        path.replace(path.with_suffix(_FAILED))  # `ask_again` goes on with the same plants
         self._say(f"run {submission.run}: failed: {why}")
+
+
+def _reason(standing: Standing) -> str:
+    """Why a Flower run ended, without Flower's introduction."""
+    return standing.details.removeprefix("ServerApp failed with exception: ") or standing.outcome
+
+
+def _passing(why: str) -> bool:
+    """Whether what ended a ServerApp passes, such as a full disk: no number of attempts is too many."""
+    return any(code in why for code in _PASSING)
+
+
+def _pause(submission: Submission, why: str) -> float:
+    """Seconds before the next attempt: a process that was killed is followed at once."""
+    if _passing(why):
+        return _PAUSE_S
+    return 0.0 if submission.attempts < 3 else min(_LONGEST_PAUSE_S, 2.0 ** (submission.attempts - 2))
 
 
 def _hopeless(why: str) -> bool:

@@ -8,20 +8,30 @@ So it binds loopback, and plants reach `server.run.gateway` only. ServerApps run
 from __future__ import annotations
 
 import secrets
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from server.notice import WAITS
 from server.run.place import Endpoint, ServerPlace
+from server.run.runs import NOTES
 from shared.disk import replace_file
+from shared.errors import ServerStateDamaged
 from shared.flower_process import LOOPBACK, environment, healthy, script
 from shared.supervise import Spec
 
-_LOOPBACK_DAYS = 30
+_LOOPBACK_DAYS = 3650  # made anew at every start, which may be years apart
+_MOVE_AWAY = (
+    "Move it and its -wal and -shm away (mv {path}* /elsewhere) and start again: plants are let in anew by themselves, "
+    "and runs go on at their last committed round, which is in the round store."
+)
 
 
 def superlink(place: ServerPlace, endpoint: Endpoint) -> Spec:
@@ -47,10 +57,14 @@ def _tls(place: ServerPlace, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def executor(place: ServerPlace, endpoint: Endpoint, store: str) -> Spec:
-    """What starts a ServerApp process for every run. The store is the server's choice, never a run's."""
+    """What starts a ServerApp process for every run. The store is the server's choice, never a run's.
+
+    Without TLS there are no keys that plants are known by, and a run goes to whoever is connected.
+    """
     trust = ("--insecure",) if endpoint.root is None else ("--root-certificates", str(endpoint.root))
     command = (script("flower-superexec"), "--runtime-api-address", endpoint.address, *trust)
-    mine = {"CROSSPLANT_STORE": store, "CROSSPLANT_CARRIER": str(place.carrier)}
+    mine = {"CROSSPLANT_STORE": store, "CROSSPLANT_CARRIER": str(place.carrier)} | {WAITS: str(place.waits)}
+    mine |= {} if endpoint.root is None else {NOTES: str(place.runs)}
     return Spec(
         "executor",
         (*command, "--superexec-auth-secret-file", str(place.secret)),
@@ -58,6 +72,23 @@ def executor(place: ServerPlace, endpoint: Endpoint, store: str) -> Spec:
         environment(place.run / "flower-executor") | mine,
         place.run,
     )
+
+
+def check_database(path: Path) -> None:
+    """See that the SuperLink's database is whole, or not there yet: Flower would end with a traceback.
+
+    Raises:
+        ServerStateDamaged: it is not. What a federation must keep is in the round store and in the roster.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10.0)) as connection:
+            said = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        said = str(error)
+    if said != "ok":
+        raise ServerStateDamaged(f"{path}: {said.splitlines()[0][:200]}.", _MOVE_AWAY.format(path=path))
 
 
 def make_private_files(place: ServerPlace) -> None:

@@ -1,18 +1,21 @@
 """Connections to the round store's database, and its errors in our words.
 
 SQLite: write-ahead log, synchronous=FULL, foreign keys on, ten seconds of patience. No connection outlives its
-transaction, so that a store at rest is one file. A reader never creates a store.
+transaction, so that a store at rest is one file. A reader never creates a store; one that only looks reads on a
+full disk, where SQLite has no room for the files beside the database by which readers and writers keep apart.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
@@ -20,26 +23,31 @@ from sqlalchemy.pool import NullPool
 
 from server.store.models import disk_full
 from server.store.place import Place
-from server.store.tables import Base
+from server.store.tables import Base, SignatureRow
 from shared.errors import StoreBusy, StoreError, StoreNotFound, StoreUnreadable
 
 BUSY_S = 10.0
+_LEAST_ROOM = 2**16  # bytes
+_YOUNGER = {SignatureRow.__tablename__}
+"""Tables that came later: a store without them is read as one in which they are empty, and gets them when written."""
+
 _URL_CURE = "Check the URL and that the database server can be reached."
 _FILE_CURE = "Give the folder that `crossplant simulate --out DIR` wrote, or restore it from a backup."
 
 
-def connect(place: Place, create: bool = False) -> Engine:
+def connect(place: Place, create: bool = False, look: bool = False) -> Engine:
     """An engine for the place; nothing is opened yet.
 
     Args:
         create: make the SQLite file, and put it into write-ahead mode, when it is first used.
+        look: read even where the disk is full; a server has to hear of it.
 
     Raises:
         StoreUnreadable: no such kind of database, or its driver is not installed.
     """
     serializer = partial(json.dumps, allow_nan=False)
     if place.file is not None:
-        opener = partial(_open_sqlite, place.file, create)
+        opener = partial(_open_sqlite, place.file, create, look)
         engine = create_engine("sqlite://", creator=opener, poolclass=NullPool, json_serializer=serializer)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -55,18 +63,42 @@ def connect(place: Place, create: bool = False) -> Engine:
     return engine
 
 
-def _open_sqlite(file: Path, create: bool) -> sqlite3.Connection:
-    uri = f"{file.as_uri()}?{'mode=rwc' if create else _read_mode(file)}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+class _ReadOnly(sqlite3.Connection):
+    """A connection to a database on a full disk."""
+
+
+def _open_sqlite(file: Path, create: bool, look: bool) -> sqlite3.Connection:
+    connection = _opened(file, "mode=rwc" if create else _read_mode(file))
     try:
         if create:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA schema_version")  # the first read: it makes the files beside the database
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not look or not _is_full(error, file) or _has_log(file):
+            raise
+        return _opened(file, "mode=ro&immutable=1", _ReadOnly)  # whoever wants to write now has no room either
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _opened(file: Path, mode: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    uri = f"{file.as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=kind)
+
+
+def _has_log(file: Path) -> bool:
+    """Whether committed rows may stand beside the database: without its index they cannot be told."""
+    try:
+        return Path(f"{file}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _read_mode(file: Path) -> str:
@@ -79,6 +111,11 @@ def _read_mode(file: Path) -> str:
 def _begin_sqlite(connection: Connection) -> None:
     # Python's sqlite3 begins late, and read-then-write would fail with "database is locked" instead of waiting.
     writes = connection.get_execution_options().get("writes", False)
+    raw: Any = connection.connection.dbapi_connection
+    if writes and isinstance(raw, _ReadOnly):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -101,12 +138,17 @@ def check_tables(engine: Engine, shown: str) -> None:
         present = _tables(connection)
         if not present and not inspect(connection).get_table_names():
             raise StoreNotFound(f"the round store at {shown} is empty.")
-        missing = sorted(Base.metadata.tables.keys() - present)
+        missing = sorted(Base.metadata.tables.keys() - present - _YOUNGER)
         if missing:
             raise StoreUnreadable(
                 f"{shown} is a database without the table {missing[0]!r}, so no round store.", _FILE_CURE
             )
         _check_columns(connection)
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether a table is there; one that came later may not be."""
+    return name in _tables(connection)
 
 
 def _tables(connection: Connection) -> set[str]:
@@ -139,7 +181,7 @@ def _translate(error: Exception, place: Place) -> StoreError:
     text = f"{place.shown}: {_one_line(original)}."
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy(f"{place.shown} is locked by another process.")
-    if name == "SQLITE_FULL":
+    if place.file is not None and isinstance(original, sqlite3.Error) and _is_full(original, place.file):
         return disk_full(place.shown)
     if isinstance(error, IntegrityError):
         return StoreError(
@@ -148,6 +190,17 @@ def _translate(error: Exception, place: Place) -> StoreError:
     if name.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return StoreUnreadable(text, "Check the folder's permissions and its disk.")
     return StoreUnreadable(text, _FILE_CURE if place.file else _URL_CURE)
+
+
+def _is_full(error: sqlite3.Error, file: Path) -> bool:
+    """Whether the disk is full: SQLite calls it an I/O error when it cannot lengthen its shared memory."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if not name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return name == "SQLITE_FULL"
+    try:
+        return shutil.disk_usage(file.parent).free < _LEAST_ROOM
+    except OSError:
+        return False
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from server.rounds import OptimizerState
 from shared.disk import sync_folder
-from shared.errors import ModelCorrupt, StoreError
+from shared.errors import DiskFull, ModelCorrupt, StoreError
 from shared.model import GlobalModel, read_model
 from shared.series import FloatArray
 
@@ -29,7 +29,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def disk_full(where: object) -> StoreError:
     """The error for a full disk."""
     cause = f"no space is left to write {where}; the last committed round is intact."
-    return StoreError(cause, "Free some space, then continue with `crossplant simulate --resume OUT`.")
+    cure = (
+        "Free some space; a simulation is continued with `crossplant simulate --resume OUT`, a network's run goes on."
+    )
+    return DiskFull(cause, cure)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class RunInfo:
         config_digest: `RunConfig.digest`.
         models_dir: absolute folder of its model files.
         rounds: number of finished rounds.
-        note: free text.
+        note: free text; why it failed.
     """
 
     name: str

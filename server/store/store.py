@@ -21,12 +21,12 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from server.rounds import RoundRecord, RunState
-from server.store.database import check_tables, connect, create_tables, database_errors
+from server.store.database import check_tables, connect, create_tables, database_errors, has_table
 from server.store.locking import exclusive
 from server.store.models import ModelFiles, file_errors
 from server.store.place import MODELS, Place, parse_place, require_file
 from server.store.rows import RunInfo, RunStatus, StoredState, read_info, read_record, read_state, round_row
-from server.store.tables import RoundRow, RunRow
+from server.store.tables import RoundRow, RunRow, SignatureRow
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, RoundNotFound, StoreError, StoreUnreadable
 from shared.model import GlobalModel
@@ -67,8 +67,12 @@ class RoundStore:
         return cls(place, engine, folder)
 
     @classmethod
-    def open(cls, location: str) -> RoundStore:
+    def open(cls, location: str, look: bool = False) -> RoundStore:
         """Open a store that exists. Nothing is created.
+
+        Args:
+            location: as for `create`.
+            look: read even where the disk is full, for people: a server has to hear of it.
 
         Raises:
             StoreNotFound: there is none.
@@ -76,7 +80,7 @@ class RoundStore:
         """
         place = parse_place(location)
         require_file(place)
-        engine = connect(place)
+        engine = connect(place, look=look)
         with database_errors(place):
             check_tables(engine, place.shown)
         store = cls(place, engine, place.folder and place.folder / MODELS)
@@ -100,8 +104,8 @@ class RoundStore:
         with exclusive((self._place.folder or self._require_models_dir()) / ".lock"):
             yield
 
-    def start_run(self, name: str, config: RunConfig, note: str = "") -> None:
-        """Enter a run.
+    def start_run(self, name: str, config: RunConfig, note: str = "", signature: str = "") -> None:
+        """Enter a run, and the operator's signature over it if there is one: both, or neither.
 
         Raises:
             StoreError: there is a run of that name.
@@ -114,11 +118,45 @@ class RoundStore:
                 raise StoreError(f"{self._place.shown} holds a run {name!r} already.", "Choose another name.")
             row.ordinal = 1 + (session.scalar(select(func.max(RunRow.ordinal))) or 0)
             session.add(row)
+            if signature:
+                session.flush()  # the run's row first: the signature refers to it
+                session.add(_signature_row(name, signature))
 
-    def finish_run(self, name: str, status: RunStatus | str) -> None:
-        """Say how a run stands: `finished`, `failed` or `interrupted`. The next `commit` makes it `running` again."""
+    def sign_run(self, name: str, signature: str) -> None:
+        """Keep a signature over a run in the place of the one that it has.
+
+        Raises:
+            RoundNotFound: no such run.
+        """
         with self._session(writes=True) as session:
-            self._run(session, name).status = RunStatus(status).value
+            self._run(session, name)
+            session.merge(_signature_row(name, signature))
+
+    def signature(self, run: str) -> str:
+        """The operator's signature over a run; empty when nobody signed it.
+
+        Raises:
+            RoundNotFound: no such run.
+        """
+        with self._session() as session:
+            self._run(session, run)
+            if not has_table(session.connection(), SignatureRow.__tablename__):
+                return ""
+            row = session.get(SignatureRow, run)
+            return "" if row is None else row.text
+
+    def finish_run(self, name: str, status: RunStatus | str, note: str | None = None) -> None:
+        """Say how a run stands: `finished`, `failed` or `interrupted`. The next `commit` makes it `running` again.
+
+        Args:
+            name: the run.
+            status: how it stands.
+            note: why; None leaves what was noted before.
+        """
+        with self._session(writes=True) as session:
+            row = self._run(session, name)
+            row.status = RunStatus(status).value
+            row.note = row.note if note is None else note
 
     def runs(self) -> list[RunInfo]:
         """All runs, the newest last."""
@@ -126,6 +164,15 @@ class RoundStore:
         with self._session() as session:
             rounds = {row[0]: row[1] for row in session.execute(latest)}
             return [read_info(row, rounds.get(row.name, 0)) for row in self._run_rows(session)]
+
+    def run(self, name: str) -> RunInfo:
+        """One run.
+
+        Raises:
+            RoundNotFound: no such run.
+        """
+        with self._session() as session:
+            return read_info(self._run(session, name), self._last(session, name))
 
     def newest_run(self) -> str:
         """The run that was started last.
@@ -284,6 +331,10 @@ class RoundStore:
         if self._models_dir is None:
             raise InvalidConfig(f"{self._place.shown} has no folder for model files yet.", "Create the store with one.")
         return self._models_dir
+
+
+def _signature_row(run: str, signature: str) -> SignatureRow:
+    return SignatureRow(run=run, text=signature, made=datetime.now(UTC).isoformat())
 
 
 def _keep_anchor(state: RunState, models: ModelFiles) -> str | None:

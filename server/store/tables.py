@@ -36,6 +36,16 @@ class RunRow(Base):
     note: Mapped[str]
 
 
+class SignatureRow(Base):
+    """The operator's signature over a run. A table of its own: stores that are older than signatures open without."""
+
+    __tablename__ = "signatures"
+
+    run: Mapped[str] = mapped_column(String(255), ForeignKey("runs.name"), primary_key=True)
+    text: Mapped[str]
+    made: Mapped[str]
+
+
 class RoundRow(Base):
     """One finished round, and the state that the next round starts from."""
 

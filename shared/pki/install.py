@@ -27,12 +27,14 @@ class Installed:
         authority: fingerprint of the authority, to compare on the telephone.
         known: whether the plant trusted it before, or it was compared.
         kept: files of the plant that were left as they are.
+        unnamed: the key that signs the federation's runs, where the plant's own policy does not name it; else None.
     """
 
     kit: Kit
     authority: str
     known: bool
     kept: tuple[str, ...]
+    unnamed: str | None = None
 
 
 def install(path: Path, folder: Path, now: datetime, heard: str | None = None) -> Installed:
@@ -57,7 +59,8 @@ def install(path: Path, folder: Path, now: datetime, heard: str | None = None) -
         known = _check_trust(kit, _present(folder), authority, heard, now)
         kept = tuple(name for name in (PLANT, POLICY) if (folder / name).exists())
         _write(kit, folder, kept)
-    return Installed(kit, authority, known, kept)
+    unnamed = None if kit.card.signer is None or _names(folder / POLICY, kit.card.signer) else kit.card.signer
+    return Installed(kit, authority, known, kept, unnamed)
 
 
 def _write(kit: Kit, folder: Path, kept: Sequence[str]) -> None:
@@ -81,6 +84,15 @@ def _check_own(kit: Kit, folder: Path, now: datetime) -> None:
     certificates.issuer_among(kit.client, kit.authorities, "the kit's certificate")
     certificates.check_time(kit.client, now, "the kit's certificate")
     certificates.check_time(kit.authorities[0], now, "the kit's authority")
+
+
+def _names(policy: Path, signer: str) -> bool:
+    """Whether a policy lets a signer's runs in; one that cannot be read is its own trouble, and preflight's to tell."""
+    try:
+        named = files.read_table(policy).get("signers")
+    except CrossplantError:
+        return False
+    return isinstance(named, list) and signer in named
 
 
 def _present(folder: Path) -> tuple[x509.Certificate, ...]:

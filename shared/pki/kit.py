@@ -40,6 +40,7 @@ class Card(BaseModel):
         plant: whose kit it is.
         crossplant, flower: versions that the operator runs; a plant must match.
         tags: fingerprint of the schema that the federation has fixed.
+        signer: fingerprint of the key that signs the federation's runs; None where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -50,6 +51,7 @@ class Card(BaseModel):
     crossplant: Annotated[str, Field(max_length=64)]
     flower: Annotated[str, Field(max_length=64)]
     tags: Annotated[str, Field(pattern=r"\A[0-9a-f]{16}\z")] | None = None
+    signer: Annotated[str, Field(pattern=r"\ASHA256:[A-Za-z0-9+/]{43}\z")] | None = None
 
 
 @dataclass(frozen=True)

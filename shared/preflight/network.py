@@ -1,10 +1,11 @@
-"""Can the plant reach the coordinator: name, route, TLS, answer, clock. Each needs the one before it."""
+"""Can the plant reach the coordinator: name, route, TLS, answer, clock, version. Each needs the one before it."""
 
 from __future__ import annotations
 
 import contextlib
 import email.utils
 import http.client
+import importlib.metadata
 import re
 import socket
 import ssl
@@ -16,9 +17,14 @@ from pathlib import Path
 from shared.errors import FileTrouble, InvalidConfig
 from shared.preflight.verdict import TookTooLong, Verdict, fail, ok, skip, warn, within
 
-NAMES = ("name", "route", "tls", "server", "clock")
+NAMES = ("name", "route", "tls", "server", "clock", "version")
 AHEAD_S, BEHIND_S = 5.0, 300.0
 """What Flower 1.41 accepts of a SuperNode's clock: signed times, always on (notes of its source)."""
+
+VERSION_HEADER = "x-crossplant-version"
+"""Of the gateway's answer to `GET /health`."""
+REFUSED_HEADER = "x-crossplant-refused"
+"""Of an answer in the place of a TLS alert: nginx lets everybody in and refuses in HTTP. Its `$ssl_client_verify`."""
 
 _WARN_DAYS = 30
 _TIME = "Set the clock of this machine (NTP); if it is right, tell the operator."
@@ -38,7 +44,11 @@ _ALERTS = {
     "REVOKED": ("this plant's certificate is revoked", "Ask the operator why; `provision site list` shows it there."),
     "EXPIRED": ("this plant's certificate has lapsed", "Ask the operator for a new kit."),
     "UNKNOWN_CA": ("the server does not know who issued this plant's certificate", "Ask the operator for a new kit."),
-    "CERTIFICATE_REQUIRED": ("the server asks for this plant's certificate", "Set client_certificate and client_key."),
+    "CERTIFICATE_REQUIRED": (
+        "the server asks for this plant's certificate",
+        'Set client_certificate = "client.crt" and client_key = "client.key" in plant.toml.',
+    ),
+    "BAD_CERTIFICATE": ("the server does not take this plant's certificate", "Ask the operator for a new kit."),
 }
 
 
@@ -136,21 +146,22 @@ def _talk(peer: Peer, connected: socket.socket) -> Iterator[Verdict]:
         return
     try:
         started = time.monotonic()
-        with _context(peer).wrap_socket(connected, server_hostname=peer.name or peer.host) as secured:
+        with client_context(peer).wrap_socket(connected, server_hostname=peer.name or peer.host) as secured:
             yield _shown(secured)
             _listen(secured, max(0.3, 2 * (time.monotonic() - started)))
             yield from _ask(peer, secured)
-    except ssl.SSLCertVerificationError as error:
-        says, mend = _VERIFY.get(error.verify_code, _OTHER_CA)
-        yield fail("tls", f"{says} ({error.verify_message}).", mend)
     except ssl.SSLError as error:
-        yield _alert(error)
+        yield refusal(error) or fail("tls", f"the handshake failed: {error.reason or error}.", _NO_TLS)
     except OSError as error:
         yield fail("tls", f"the connection broke off: {error.strerror or error}.", _NO_TLS)
 
 
-def _context(peer: Peer) -> ssl.SSLContext:
-    """As Flower 1.41 makes it (`ProtobufClient.from_server_address`), with the plant's own certificate."""
+def client_context(peer: Peer) -> ssl.SSLContext:
+    """As Flower 1.41 makes it (`ProtobufClient.from_server_address`), with the plant's own certificate.
+
+    Raises:
+        FileTrouble: a file is missing, damaged, or the certificate is not for the key.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=peer.roots)
@@ -183,13 +194,47 @@ def _listen(secured: ssl.SSLSocket, patience_s: float) -> None:
     secured.settimeout(usual)
 
 
-def _alert(error: ssl.SSLError) -> Verdict:
-    """What the server found wrong; with TLS 1.3 it says so after the handshake."""
-    reason = (error.reason or str(error)).upper()
+def refusal(error: ssl.SSLError | None) -> Verdict | None:
+    """Why one side does not take the other's certificate; None when it is about anything else.
+
+    With TLS 1.3 the server judges the plant's after the handshake, in an alert.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        says, mend = _VERIFY.get(error.verify_code, _OTHER_CA)
+        return fail("tls", f"{says} ({error.verify_message}).", mend)
+    reason = "" if error is None else str(getattr(error, "reason", None) or error).upper()
     for word, (says, mend) in _ALERTS.items():
         if word in reason:
             return fail("server", f"{says}.", mend)
-    return fail("tls", f"the handshake failed: {error.reason or error}.", _NO_TLS)
+    return None
+
+
+def refused_in_http(told: str | None) -> Verdict | None:
+    """The same from a proxy that refuses in its answer.
+
+    Args:
+        told: the answer's `REFUSED_HEADER`: `NONE`, or `FAILED:` and OpenSSL's reason; None: it has none.
+
+    Example:
+        >>> refused_in_http("FAILED:certificate revoked").says
+        "this plant's certificate is revoked."
+    """
+    if told is None or told == "SUCCESS":
+        return None
+    words = {"NONE": "CERTIFICATE_REQUIRED", "revoked": "REVOKED", "expired": "EXPIRED", "issuer": "UNKNOWN_CA"}
+    says, mend = _ALERTS[next((alert for word, alert in words.items() if word in told), "BAD_CERTIFICATE")]
+    return fail("server", f"{says}.", mend)
+
+
+def refuses(verdict: Verdict) -> bool:
+    """Whether a verdict is `refusal`'s: it stays as it is until somebody changes a file."""
+    known = [says for says, _ in (*_ALERTS.values(), *_VERIFY.values(), _OTHER_CA)]
+    return verdict.status == "fail" and verdict.says.startswith(tuple(known))
+
+
+def asks_for_certificate(verdict: Verdict) -> bool:
+    """Whether a gateway refused a caller that showed none: to the operator, it is well."""
+    return verdict.status == "fail" and verdict.says.startswith(_ALERTS["CERTIFICATE_REQUIRED"][0])
 
 
 def _ask(peer: Peer, connection: socket.socket) -> Iterator[Verdict]:
@@ -210,7 +255,9 @@ def _ask(peer: Peer, connection: socket.socket) -> Iterator[Verdict]:
         yield fail("server", f"the answer is no HTTP ({type(error).__name__}).", "Check host and port of `superlink`.")
         return
     here = (started + time.time()) / 2
-    if reply.status == 200:
+    if (refused := refused_in_http(reply.getheader(REFUSED_HEADER))) is not None:
+        yield refused
+    elif reply.status == 200:
         yield ok("server", "the coordinator is well")
     elif reply.status in (502, 503, 504):
         yield fail(
@@ -219,6 +266,7 @@ def _ask(peer: Peer, connection: socket.socket) -> Iterator[Verdict]:
     else:
         yield fail("server", f"GET /health is answered by {reply.status}.", "Check host and port of `superlink`.")
     yield judge_clock(reply.getheader("Date"), here)
+    yield judge_version(reply.getheader(VERSION_HEADER))
 
 
 def judge_clock(date: str | None, here_s: float) -> Verdict:
@@ -241,3 +289,20 @@ def judge_clock(date: str | None, here_s: float) -> Verdict:
     if abs(ahead) > 2:
         return warn("clock", f"{says}.", "Keep the clock by NTP.")
     return ok("clock", "this machine's clock agrees with the server's")
+
+
+def judge_version(theirs: str | None, ours: str | None = None) -> Verdict:
+    """The coordinator's version beside this plant's.
+
+    Args:
+        theirs: as the gateway tells it; None when it does not.
+        ours: None: what is installed here.
+    """
+    if theirs is None or not re.fullmatch(r"\d+\.\d+[0-9A-Za-z.+-]{0,30}", theirs):
+        return skip("version", "the server tells no version")
+    here = ours or importlib.metadata.version("crossplant")
+    if here == theirs:
+        return ok("version", f"crossplant {here}, as at the coordinator")
+    says, mend = f"crossplant {here} here, {theirs} at the coordinator.", f"pip install crossplant=={theirs}"
+    alike = here.split(".")[:2] == theirs.split(".")[:2]
+    return warn("version", says, mend) if alike else fail("version", says, mend)

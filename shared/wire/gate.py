@@ -1,9 +1,9 @@
 """The gate between a plant's reply and the mean: `parse_reply` gives `Accepted` or `Rejected`, and the mean takes
 `Accepted` only.
 
-Checked: protocol, run, round, kind, plant, model digest, field list, names, dtypes, exact shapes, finiteness, the range
-of every number, norm of the update, number of examples, sum of the cluster counts. A rejection carries the plant's name
-and a reason that a person can act on.
+Checked: protocol, run, round, kind, plant, model digest, schema, field list, names, dtypes, exact shapes, finiteness,
+the range of every number, norm of the update, number of examples, sum of the cluster counts. A rejection carries the
+plant's name and a reason that a person can act on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.model import TensorSpec, Weights
 from shared.schema import SensorSchema
 from shared.wire.compress import DELTA, SCALES, Wire, expand, unflatten
 from shared.wire.envelope import PROTOCOL, Packet, decode_array
-from shared.wire.inventory import REPLY, Kind, unlisted
+from shared.wire.inventory import FINGERPRINT, REPLY, Kind, unlisted
 from shared.wire.messages import LARGEST_WEIGHT, number, parse_weights, same, shown, whole
 
 METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated")
@@ -62,6 +62,7 @@ class Expectation:
         radius: clipping radius of the statistic.
         max_update_norm, max_examples: caps.
         wire: how the update must travel.
+        schema: fingerprint of the federation's sensors, which the reply must bear; empty: whatever it bears.
     """
 
     kind: Kind
@@ -78,6 +79,7 @@ class Expectation:
     max_update_norm: float = math.inf
     max_examples: int = 2**53
     wire: Wire = "fp32"
+    schema: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,22 @@ def _check_head(packet: Packet, expect: Expectation, plant: str) -> None:
         raise BadPayload(f"round {shown(round_)}, expected {expect.round}: a stale reply.")
     if expect.digest and "refused" not in packet.texts and packet.texts.get("model") != expect.digest:
         raise BadPayload("computed from another global model than was sent: a stale reply.")
+    if expect.schema and "refused" not in packet.texts:
+        _check_schema(packet.texts.get(FINGERPRINT), expect.schema)
     if any(len(text) > _LONGEST_TEXT for text in packet.texts.values()):
         raise BadPayload(f"a text of more than {_LONGEST_TEXT:,} characters.")
     extra = unlisted(packet, expect.kind, REPLY)
     if extra:
         names = ", ".join(_printable(e[:80]) for e in extra[:3])
         raise BadPayload(f"fields that no {expect.kind.value} reply may carry: {names}.")
+
+
+def _check_schema(found: object, due: str) -> None:
+    """A plant whose tags were changed while it was away may still have as many of them, and a network that fits."""
+    if found is None:
+        raise BadPayload("schema: the reply bears no fingerprint of its sensors: update the plant.")
+    if found != due:
+        raise BadPayload(f"schema: computed on sensors with schema {shown(found)}, the federation's is {due!r}.")
 
 
 def _weights(packet: Packet, expect: Expectation) -> tuple[Weights | None, float | None]:

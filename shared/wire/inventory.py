@@ -13,6 +13,12 @@ from typing import Literal
 
 from shared.wire.envelope import Packet
 
+SIGNATURE = "signature"
+"""Name of the text that holds the operator's signature over the run, see `shared.wire.signature`."""
+
+FINGERPRINT = "fingerprint"
+"""Name of the text that says which sensors a reply was computed on, see `shared.schema`."""
+
 
 class Kind(StrEnum):
     """The kinds of request that a server may send."""
@@ -59,6 +65,7 @@ REQUEST: tuple[Field, ...] = (
     Field("run", "texts", _ALL),
     Field("kind", "texts", _ALL),
     Field("recipe", "texts", _ALL),
+    Field(SIGNATURE, "texts", _ALL),
     Field("model", "texts", _WITH_MODEL),
     Field("weights/*", "arrays", _WITH_MODEL),
     Field("clusters/*", "arrays", _WITH_MODEL),
@@ -78,6 +85,7 @@ REPLY: tuple[Field, ...] = (
     Field("plant", "texts", _ALL, "identity", "name chosen by the plant"),
     Field("refused", "texts", _ALL, "why a plant could not take part", "fixed code and name only, no data"),
     Field("model", "texts", _WITH_MODEL),
+    Field(FINGERPRINT, "texts", _WITH_MODEL),
     Field(
         "schema", "texts", _DESCRIBE, "process know-how: tag names and sampling", "plant may map tags to neutral names"
     ),

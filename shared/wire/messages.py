@@ -16,7 +16,7 @@ from shared.errors import BadPayload
 from shared.model import Clusters, GlobalModel, TensorSpec, Weights
 from shared.wire.compress import WIRES, Wire
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
-from shared.wire.inventory import REQUEST, Kind, unlisted
+from shared.wire.inventory import REQUEST, SIGNATURE, Kind, unlisted
 
 WEIGHT = "weights/"
 CLUSTER = "clusters/"
@@ -92,10 +92,17 @@ class EncodedModel:
         return EncodedModel(arrays)
 
 
-def encode_request(request: Request) -> Packet:
-    """A request as a packet, the same for every plant."""
+def encode_request(request: Request, signature: str = "") -> Packet:
+    """A request as a packet, the same for every plant.
+
+    Args:
+        request: what is asked.
+        signature: the operator's over the run; empty when nobody signed it.
+    """
     numbers: dict[str, Number] = {"protocol": PROTOCOL, "round": request.round}
-    texts = {"run": request.run, "kind": request.kind.value, "recipe": request.recipe.model_dump_json()}
+    texts = {"run": request.run, "kind": request.kind.value, "recipe": recipe_text(request.recipe)}
+    if signature:
+        texts[SIGNATURE] = signature
     if request.model is not None:
         texts["model"] = request.digest
         # Flower's records hold no infinity; a negative radius means none.
@@ -106,6 +113,11 @@ def encode_request(request: Request) -> Packet:
         numbers |= {"one_step": int(order.one_step), "with_statistic": int(order.with_statistic)}
         texts["wire"] = order.wire
     return Packet(EncodedModel.of(request.model).arrays, numbers, texts)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as it travels and is signed."""
+    return recipe.model_dump_json()
 
 
 def parse_head(packet: Packet) -> tuple[Kind, Recipe]:

@@ -14,7 +14,6 @@ from tests.support.tampering import (
     assert_as_if_absent,
     config,
     federate,
-    misbehave,
     sites,
     told,
 )
@@ -48,10 +47,12 @@ def test_in_the_counts_of_the_clusters() -> None:
 
 
 def test_from_the_beginning() -> None:
-    """Declared in the describe round already: refused there, and the federation is the other two."""
-    state, journal, _ = federate(
-        sites(), config(), misbehave(lambda reply: changed(reply, numbers={"examples": 10**9}), 1)
-    )
+    """Declared whenever it is asked: refused, and the federation is the other two."""
+
+    def lie(plant: str, reply: Packet) -> Packet:
+        return changed(reply, numbers={"examples": 10**9}) if plant == CULPRIT else reply
+
+    state, journal, _ = federate(sites(), config(), lie)
     assert [m.plant for m in state.members] == ["north", "south"]
     assert "1,000,000,000 examples" in told(journal.records[0]).reason
     without, _, _ = federate(sites(("north", "south")), config())

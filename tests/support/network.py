@@ -41,17 +41,28 @@ WHO = {
 """What tells a process's command line."""
 
 
-@dataclass
-class Network:
-    """A federation under test.
+class Running:
+    """Processes of a federation, and the rounds that they bring about.
 
     Attributes:
-        out: its folder.
-        process: `poc up`.
+        out: its folder; the round store is in it.
     """
 
     out: Path
-    process: subprocess.Popen[str]
+
+    def commands(self) -> list[int]:
+        """Process ids of the commands that a test started; all else descends from them."""
+        raise NotImplementedError
+
+    def alive(self) -> bool:
+        """Whether none of these commands ended by itself."""
+        raise NotImplementedError
+
+    def said(self) -> str:
+        """What its commands and their children said, at the end of each log."""
+        inner = [*self.out.glob("federation/run/log/*.log"), *self.out.glob("plants/*/home/log/*.log")]
+        logs = [*sorted(inner), self.out.parent / "poc.log", *sorted((self.out / "log").glob("*.log"))]
+        return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for log in logs if log.exists())
 
     def records(self) -> list[RoundRecord]:
         """Rounds so far."""
@@ -67,43 +78,64 @@ class Network:
         """Wait until something is so."""
         ends = time.monotonic() + longest_s
         while not done():
-            assert self.process.poll() is None, f"`poc up` ended before {what}:\n{self.said()}"
+            assert self.alive(), f"a command ended before {what}:\n{self.said()}"
             assert time.monotonic() < ends, f"no {what} within {longest_s} s:\n{self.said()}"
             time.sleep(0.1)
 
     def find(self, who: str, where: str = "") -> psutil.Process:
         """One of its processes; `where` must occur in its command line, too."""
-        found = self._found(who, where)
+        found = self.found(who, where)
         assert found, f"no {who} runs"
         return found[0]
 
     def runs(self, who: str, where: str = "") -> bool:
         """Whether there is such a process."""
-        return bool(self._found(who, where))
+        return bool(self.found(who, where))
 
-    def _found(self, who: str, where: str) -> list[psutil.Process]:
+    def found(self, who: str, where: str = "") -> list[psutil.Process]:
+        """All of its processes of a kind, those that were started first in front."""
         return [p for p in self.processes() if WHO[who] in _line(p) and where in _line(p)]
 
     def processes(self) -> list[psutil.Process]:
-        """All of them, `poc up` left out."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """All of them, the commands that the test started left out."""
+        found: list[psutil.Process] = []
+        for pid in self.commands():
+            with suppress(psutil.NoSuchProcess):
+                found += psutil.Process(pid).children(recursive=True)
+        return found
 
     def kill(self, who: str, where: str = "") -> int:
         """kill -9; the process id that was."""
         victim = self.find(who, where)
         victim.kill()
-        return victim.pid
+        return int(victim.pid)
+
+
+@dataclass
+class Network(Running):
+    """A federation on loopback under test.
+
+    Attributes:
+        out: its folder.
+        process: `poc up`.
+    """
+
+    out: Path
+    process: subprocess.Popen[str]
+
+    def commands(self) -> list[int]:
+        """`poc up`."""
+        return [self.process.pid]
+
+    def alive(self) -> bool:
+        """Whether `poc up` has not ended."""
+        return self.process.poll() is None
 
     def finish(self, longest_s: float = 200.0) -> list[RoundRecord]:
         """Wait for the end; the rounds."""
         self.process.wait(longest_s)
         assert self.process.returncode == 0, self.said()
         return self.records()
-
-    def said(self) -> str:
-        """What its commands said."""
-        logs = [self.out.parent / "poc.log", *sorted((self.out / "log").glob("*.log"))]
-        return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for log in logs if log.exists())
 
 
 @contextmanager

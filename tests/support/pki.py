@@ -104,12 +104,14 @@ class Served:
 
 
 def healthy_answer(clock_s: float = 0.0, status: str = "200 OK") -> Callable[[], bytes]:
-    """An HTTP answer whose clock is so many seconds ahead of ours."""
+    """A gateway's answer of our version, whose clock is so many seconds ahead of ours."""
     import time
+    from importlib.metadata import version
 
     def answer() -> bytes:
         date = formatdate(time.time() + clock_s, usegmt=True)
-        return f"HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        own = f"Date: {date}\r\nX-Crossplant-Version: {version('crossplant')}"
+        return f"HTTP/1.1 {status}\r\n{own}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
 
     return answer
 

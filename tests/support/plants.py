@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from client.agent.service import PlantAgent
 from server.coordinator import Arrival, Coordinator
@@ -15,11 +16,20 @@ from shared.wire.envelope import Packet
 Tamper = Callable[[str, Packet], Packet | None]
 
 
+class Answers(Protocol):
+    """An agent, honest or not."""
+
+    @property
+    def name(self) -> str: ...
+
+    def handle(self, packet: Packet) -> Packet: ...
+
+
 @dataclass
 class Loopback:
     """A channel that calls agents directly. `tamper(plant, reply)` may change a reply, or lose it by returning None."""
 
-    agents: Sequence[PlantAgent]
+    agents: Sequence[Answers]
     tamper: Tamper = lambda plant, reply: reply
     sent: list[Packet] = field(default_factory=list)
     received: list[Packet] = field(default_factory=list)
@@ -28,15 +38,23 @@ class Loopback:
     def nodes(self) -> Sequence[int]:
         return list(range(len(self.agents)))
 
+    def name(self, node: int) -> str | None:
+        return None
+
     def send(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
         self.sent.append(packet)
-        self._waiting = []
+        self._waiting = [arrival for arrival in self._waiting if arrival.beside]
         for node in nodes:
             agent = self.agents[node]
             reply = self.tamper(agent.name, agent.handle(packet))
             if reply is not None:
                 self.received.append(reply)
                 self._waiting.append(Arrival(node, reply))
+
+    def send_beside(self, packet: Packet, nodes: Sequence[int], ttl_s: float, group: str) -> None:
+        before, self._waiting = self._waiting, []
+        self.send(packet, nodes, ttl_s, group)
+        self._waiting = [*before, *(replace(arrival, beside=True) for arrival in self._waiting)]
 
     def receive(self, wait_s: float) -> Sequence[Arrival]:
         arrivals, self._waiting = self._waiting, []
@@ -73,5 +91,6 @@ def federate(
 ) -> tuple[RunState, Memory, Loopback]:
     """A whole run over the loopback."""
     channel, journal = Loopback([PlantAgent(site) for site in sites], tamper), Memory()
-    state = Coordinator(config, channel, journal).run(RunState("test", config.digest))
+    coordinator = Coordinator(config, channel, journal, signature=lambda: "v1.claim.key.made")
+    state = coordinator.run(RunState("test", config.digest))
     return state, journal, channel

@@ -94,6 +94,15 @@ def test_a_line_that_a_crash_tore_is_dropped_and_the_dropping_logged(tmp_path: P
     assert verify(tmp_path).number == 7
 
 
+@pytest.mark.parametrize("head", [b'{"n": 1e999, "digest": "x"}', b"[" * 100_000, b'{"n": "one", "digest": "x"}', b""])
+def test_a_head_that_is_none_is_an_error_in_words(tmp_path: Path, head: bytes) -> None:
+    AuditLog(tmp_path).close()
+    (tmp_path / audit.HEAD).write_bytes(head)
+    for use in (verify, AuditLog):
+        with pytest.raises(AuditBroken, match="cannot be read"):
+            use(tmp_path)
+
+
 def test_a_crash_between_line_and_head_loses_nothing(tmp_path: Path) -> None:
     log = AuditLog(tmp_path)
     log.append({"run": "r"})

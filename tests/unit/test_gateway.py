@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from flwr.proto.fleet_pb2 import PushMessagesRequest  # type: ignore[attr-defined,unused-ignore]
+from flwr.proto.message_pb2 import ObjectTree  # type: ignore[attr-defined,unused-ignore]
 
 from server.provision.change import revoke
 from server.provision.federation import opened
-from server.run.gateway import FLEET, Gateway, Limits, allowed, tls
+from server.run.gateway import FLEET, LARGEST_CALL, Gateway, Limits, allowed, tls
 from server.run.place import ServerPlace
 from shared.pki import certificates
 from tests.support.pki import call, client_side, healthy_answer, make, served, take_in
@@ -92,6 +95,57 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_whole() -> None:
     )
     assert ask(gateway, "POST", "/v1/fleet/push-object", b"x" * 10).status_code == 200
     assert ask(gateway, "POST", "/v1/fleet/push-object", b"x" * 11).status_code == 413
+
+
+@pytest.mark.parametrize("path", sorted(FLEET - {"/v1/fleet/push-object"}))
+def test_only_content_may_be_large(path: str) -> None:
+    """Of a reply's list of pieces the SuperLink enters one a millisecond, while everybody else waits."""
+    gateway = before(Gateway("http://superlink", None), httpx.MockTransport(lambda r: httpx.Response(200)))
+    assert ask(gateway, "POST", path, b"x" * LARGEST_CALL).status_code == 200
+    assert ask(gateway, "POST", path, b"x" * (LARGEST_CALL + 1)).status_code == 413
+    assert ask(gateway, "POST", "/v1/fleet/push-object", b"x" * (LARGEST_CALL + 1)).status_code == 200
+
+
+def test_the_list_of_a_models_pieces_fits_a_call_many_times() -> None:
+    digest = "0" * 64
+    reply = PushMessagesRequest(message_object_trees=[ObjectTree(object_id=digest)])
+    reply.message_object_trees[0].children.extend(ObjectTree(object_id=digest) for _ in range(500))
+    assert reply.ByteSize() < LARGEST_CALL  # 500 pieces of 5 MiB: a model of 2.4 GiB
+
+
+def test_one_address_cannot_take_all_the_room_there_is() -> None:
+    async def go() -> list[int]:
+        gateway = before(
+            Gateway("http://superlink", None, Limits(body=100, held=200)),
+            httpx.MockTransport(lambda r: httpx.Response(200)),
+        )
+        ends = asyncio.Event()
+        slow = [asyncio.create_task(upload(gateway, "10.0.0.1", 60, ends)) for _ in range(3)]
+        await asyncio.sleep(0)
+        other = await upload(gateway, "10.0.0.2", 60, None)
+        ends.set()
+        return [*sorted(await asyncio.gather(*slow)), other]
+
+    assert asyncio.run(go()) == [200, 503, 503, 200]
+
+
+async def upload(gateway: Gateway, address: str, size: int, ends: asyncio.Event | None) -> int:
+    """One request, whose last byte comes when `ends` is set; the status."""
+    parts = iter((b"x" * size, b""))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        part = next(parts)
+        if not part and ends is not None:
+            await ends.wait()
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def send(event: dict[str, object]) -> None:
+        sent.append(event)
+
+    scope = {"type": "http", "method": "POST", "raw_path": b"/v1/fleet/push-object", "headers": []}
+    await gateway({**scope, "client": (address, 1)}, receive, send)  # type: ignore[arg-type]
+    return int(sent[0]["status"])
 
 
 def test_a_superlink_that_is_down_is_503_which_flower_tries_again() -> None:

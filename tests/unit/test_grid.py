@@ -149,6 +149,27 @@ def test_replies_to_an_earlier_send_are_dropped(grids) -> None:  # type: ignore[
     assert [a.node for a in arrivals + list(channel.receive(0.1))] == [2]
 
 
+def test_a_slow_answer_beside_a_round_outlives_the_next_send(grids) -> None:  # type: ignore[no-untyped-def]
+    """A plant that takes two rounds to describe itself joins all the same."""
+    described, app = threading.Event(), _echo()
+
+    @app.query("describe")
+    def describe(message: Message, context: Context) -> Message:
+        described.wait(5)
+        return Message(message.content, reply_to=message)
+
+    grid = grids(app, count=2, workers=2)
+    channel = GridChannel(grid)
+    channel.send_beside(_packet("describe"), [2], ttl_s=60, group="r/1")
+    for number in (1, 2):
+        channel.send(_packet(), [1], ttl_s=60, group=f"r/{number}")
+        assert [(a.node, a.beside) for a in _receive_all(channel, 1)] == [(1, False)]
+    described.set()
+    assert [(a.node, a.beside) for a in _receive_all(channel, 1)] == [(2, True)]
+    assert not grid._done
+    assert not grid._looked_for
+
+
 def test_a_message_past_its_time_is_not_run(grids) -> None:  # type: ignore[no-untyped-def]
     ran = []
     app = ClientApp()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import subprocess
@@ -16,11 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from server.run.control import Node, Standing
 from server.run.place import Endpoint, ServerPlace
 from server.run.roster import Site, read_node_key, read_sites, reconcile
-from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for
+from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for, tell_store, told_store, whole_location
+from server.run.superlink import executor
 from server.store.rows import RunStatus
 from server.store.store import RoundStore
+from shared.alone import alone
 from shared.config import RunConfig
-from shared.errors import FileTrouble, InvalidConfig
+from shared.errors import FileTrouble, InvalidConfig, NotRunning, ServerRefused
+from tests.support.command import crossplant_here
+from tests.support.pki import digests
 
 
 @dataclass
@@ -80,11 +86,12 @@ class Desk:
         return [path.name for path in self.place.runs.glob("*.json")]
 
 
-def test_a_run_is_submitted_once_to_its_roster(place: ServerPlace) -> None:
+def test_a_run_is_submitted_once_and_no_plant_reads_in_its_settings_who_the_others_are(place: ServerPlace) -> None:
+    """Flower hands the settings of a run to every node that asks."""
     desk = Desk(place)
     desk.look()
     desk.look()
-    assert desk.control.started == [{"run": "r", "roster": "north,south"}]
+    assert desk.control.started == [{"run": "r"}]
 
 
 def test_a_carrier_that_failed_is_followed_by_another(place: ServerPlace) -> None:
@@ -167,7 +174,8 @@ def test_what_would_fail_again_makes_the_run_final(place: ServerPlace, code: str
 
 def test_a_run_that_never_commits_a_round_ends(place: ServerPlace) -> None:
     desk = Desk(place)
-    for _ in range(MOST_ATTEMPTS + 5):
+    desk.reaper._clock = itertools.count(0.0, 100.0).__next__  # pauses are over at once
+    for _ in range(2 * MOST_ATTEMPTS + 5):
         desk.look()
         if desk.control.started:
             desk.control.standings[len(desk.control.started)] = Standing("finished", "failed", "killed")
@@ -197,16 +205,72 @@ def test_runs_wait_their_turn(place: ServerPlace) -> None:
     assert [settings["run"] for settings in desk.control.started] == ["r", "a"]
 
 
-def test_without_keys_there_is_no_roster(place: ServerPlace) -> None:
-    desk = Desk(place)
-    desk.reaper = Reaper(place, desk.store, b"fab", desk.said.append, named=False)
-    desk.look()
-    assert desk.control.started == [{"run": "r", "roster": ""}]
+def test_without_keys_there_is_no_roster(place: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from server.app import _roster
+
+    ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north", "south"))
+    for root, due in ((None, None), (place.ca, {"north", "south"})):
+        spec = executor(place, Endpoint("127.0.0.1:1", root, 2, 3), "store")
+        monkeypatch.setattr(os, "environ", spec.environment)
+        assert _roster("r") == due
+    (place.runs / "r.json").unlink()
+    with pytest.raises(InvalidConfig, match="is damaged"):  # and never: then it goes to all
+        _roster("r")
 
 
 def test_a_run_needs_two_plants(place: ServerPlace) -> None:
     with pytest.raises(InvalidConfig, match="needs two plants"):
         ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north",))
+
+
+@pytest.mark.parametrize("name", ["", "../r", "a/b", ".r", "r\n", "x" * 65])
+def test_a_name_that_could_be_no_files_names_no_run(place: ServerPlace, name: str) -> None:
+    with pytest.raises(InvalidConfig, match="cannot name a run"):
+        ask_for(place, str(place.root / "store"), name, RunConfig(), ("north", "south"))
+    assert not (place.root / "store").exists()
+
+
+def test_a_run_whose_note_cannot_be_written_is_final(place: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("server.run.runs.replace_file", full)
+    with pytest.raises(FileTrouble, match="No space left"):
+        ask_for(place, str(place.root / "store"), "r", RunConfig(), ("north", "south"))
+    with RoundStore.open(str(place.root / "store")) as store:
+        assert store.runs()[0].status is RunStatus.FAILED
+
+
+def test_the_server_tells_where_its_rounds_are(place: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told_store(place) == str(place.root)
+    monkeypatch.chdir(place.root)
+    place.prepare()
+    for given, whole in (
+        ("elsewhere", str(place.root / "elsewhere")),
+        ("postgresql://u:secret@h/d", "postgresql://u:secret@h/d"),
+        (None, str(place.root)),
+    ):
+        tell_store(place, whole_location(place, given))
+        assert told_store(place) == whole
+    assert (place.run / "store").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_server_that_is_refused_changes_nothing(fed: Path) -> None:
+    place = ServerPlace.of(fed)
+    place.prepare()
+    tell_store(place, str(fed / "first"))
+    with alone(place.lock, "the federation"):
+        before = digests(fed)
+        done = crossplant_here("server", "run", "--federation", fed, "--port", "0", "--store", fed / "second")
+        assert (done.returncode, done.stderr.split()[0]) == (1, "CP-805")
+        assert digests(fed) == before
+    assert told_store(place) == str(fed / "first")
+
+
+def test_a_store_behind_a_url_keeps_its_models_at_the_federation(place: ServerPlace) -> None:
+    ask_for(place, f"sqlite:///{place.root}/db/x.sqlite", "r", RunConfig(), ("north", "south"))
+    with RoundStore.open(f"sqlite:///{place.root}/db/x.sqlite") as store:
+        assert store.runs()[0].models_dir == place.root / "models"
 
 
 def test_a_submission_survives_its_file(place: ServerPlace) -> None:
@@ -215,6 +279,40 @@ def test_a_submission_survives_its_file(place: ServerPlace) -> None:
     given.write(place.runs)
     assert Submission.read(place.runs / "r.json") == given
     assert (place.runs / "r.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"run": "../../elsewhere"},
+        {"run": "another"},
+        {"roster": "north"},
+        {"roster": []},
+        {"roster": ["north", 7]},
+        {"carrier": 1e400},
+        {"carrier": True},
+        {"carrier": -1},
+        {"attempts": "2"},
+        {"rounds": 2.5},
+        {"rounds": None},
+    ],
+    ids=str,
+)
+def test_a_note_that_says_what_no_run_would_is_damaged(place: ServerPlace, changed: dict[str, object]) -> None:
+    place.prepare()
+    note = {"run": "r", "roster": ["north", "south"], "carrier": 1, "attempts": 1, "rounds": 0}
+    (place.runs / "r.json").write_text(json.dumps(note | changed))
+    with pytest.raises(InvalidConfig, match="is damaged"):
+        Submission.read(place.runs / "r.json")
+
+
+def test_a_damaged_note_does_not_keep_other_runs_waiting(place: ServerPlace) -> None:
+    desk = Desk(place)
+    ask_for(place, desk.store, "s", RunConfig(), ("north", "south"))
+    (place.runs / "r.json").write_text("{" * 10_000)
+    with pytest.raises(InvalidConfig, match="is damaged"):
+        desk.look()
+    assert [settings["run"] for settings in desk.control.started] == ["s"]
 
 
 # ---- the roster ----
@@ -235,6 +333,21 @@ def test_a_revoked_plant_is_shut_out_and_a_new_key_takes_the_place_of_the_old() 
     reconcile(control, (Site("north", "approved", b"1"), Site("south", "approved", b"2")))  # type: ignore[arg-type]
     reconcile(control, (Site("north", "approved", b"new"), Site("south", "revoked", b"2")))  # type: ignore[arg-type]
     assert [(node.name, node.key) for node in control.nodes()] == [("north", b"new")]
+
+
+def test_a_key_that_flower_never_takes_again_keeps_no_other_plant_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = FakeControl()
+
+    def register(name: str, key: bytes) -> int:
+        if key == b"1":
+            raise ServerRefused("the SuperLink refused (HTTP 409: public key already in use).")
+        return FakeControl.register(control, name, key)
+
+    monkeypatch.setattr(control, "register", register)
+    said = reconcile(control, (Site("north", "approved", b"1"), Site("south", "approved", b"2")))  # type: ignore[arg-type]
+    assert [node.name for node in control.nodes()] == ["south"]
+    assert "plant 'north' cannot be let in" in said[0]
+    assert said[1:] == ["plant 'south' may connect."]
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
@@ -279,13 +392,26 @@ def test_a_site_without_a_status_is_an_error(tmp_path: Path) -> None:
 
 def test_the_endpoint_is_told_and_found(place: ServerPlace) -> None:
     place.prepare()
-    with pytest.raises(InvalidConfig, match="no server runs"):
+    with pytest.raises(NotRunning, match="no server runs"):
         place.read_endpoint()
     told = Endpoint("127.0.0.1:1", place.loopback_certificate, 2, 3)
-    place.write_endpoint(told)
-    assert place.read_endpoint() == told
-    (place.run / "endpoint.json").write_text(json.dumps({"address": 1}))
-    with pytest.raises(InvalidConfig):
+    with alone(place.lock, "the federation"):
+        with pytest.raises(NotRunning, match="not up yet"):
+            place.read_endpoint()
+        place.write_endpoint(told)
+        assert place.read_endpoint() == told
+        gone = {"address": "127.0.0.1:1", "root": None, "gateway": float("inf"), "pid": 1}
+        for damaged in (json.dumps({"address": 1}), json.dumps(gone), "[" * 100_000):
+            (place.run / "endpoint.json").write_text(damaged)
+            with pytest.raises(NotRunning, match="not up yet"):
+                place.read_endpoint()
+
+
+def test_the_endpoint_of_a_server_that_was_killed_is_stale(place: ServerPlace) -> None:
+    place.prepare()
+    with alone(place.lock, "the federation"):
+        place.write_endpoint(Endpoint("127.0.0.1:1", None, 2, os.getpid()))
+    with pytest.raises(NotRunning, match="no server runs"):  # its process id may be anybody's by now
         place.read_endpoint()
 
 

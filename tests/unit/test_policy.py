@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
 from client.agent.audit import AuditLog
@@ -17,18 +21,18 @@ from client.agent.hours import next_opening, parse_window
 from client.agent.ledger import Ledger
 from client.agent.policy import EPSILON, WORDS, Budget, Facts, Policy, judge, read_policy
 from client.agent.service import PlantAgent
-from shared.errors import AuditBroken, BadPayload, NotAllowed
+from shared.errors import AuditBroken, BadPayload, InvalidConfig, NotAllowed
 from shared.wire.envelope import Packet
 from shared.wire.frame import decode_frame, encode_frame
 from shared.wire.gate import Expectation, Rejected, parse_reply
 from shared.wire.inventory import Kind
-from shared.wire.signature import SIGNATURE, PrivateKey, Signed, fingerprint, sign, verify
+from shared.wire.signature import SIGNATURE, Due, PrivateKey, Signed, fingerprint, sign, verify
 from tests.support import agents
 from tests.support.puppets import changed
 from tests.support.tampering import sites
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)  # a Sunday
-FACTS = Facts(rows=110, schema="0123456789abcdef")
+FACTS = Facts(rows=110, schema="0123456789abcdef", plant="north")
 TOMORROW = NOW + timedelta(days=1)
 
 
@@ -93,7 +97,8 @@ def test_outside_the_hours_a_plant_still_describes_itself() -> None:
     ("epsilon", "fine"), [(8.0, True), (0.5, True), (8.1, False), (0, False), (-1, False), (float("nan"), False)]
 )
 def test_privacy_must_be_offered_within_the_floor(epsilon: float, fine: bool) -> None:
-    offer, policy = changed(agents.train(), numbers={EPSILON: epsilon}), {"dp": {"required": True}}
+    policy: dict[str, object] = {"dp": {"required": True}}
+    offer = changed(agents.train(), numbers={EPSILON: epsilon})
     assert (allowed(policy, offer) == "") if fine else (refused(policy, offer) == "privacy")
 
 
@@ -141,8 +146,10 @@ KEYS: tuple[PrivateKey, ...] = (Ed25519PrivateKey.generate(), ec.generate_privat
 OTHER = Ed25519PrivateKey.generate()
 
 
-def signed(key: PrivateKey, packet: Packet, until: datetime = TOMORROW) -> Packet:
-    text = sign(key, Signed(packet.texts["run"], packet.texts["recipe"]), until)
+def signed(
+    key: PrivateKey, packet: Packet, until: datetime = TOMORROW, plants: tuple[str, ...] = ("north", "south")
+) -> Packet:
+    text = sign(key, Signed(packet.texts["run"], packet.texts["recipe"], "settings", plants), until)
     return changed(packet, texts={SIGNATURE: text})
 
 
@@ -160,6 +167,7 @@ def test_a_run_signed_by_a_signer_is_served_and_named(key: PrivateKey) -> None:
         signed(OTHER, agents.train()),
         signed(KEYS[0], agents.train(), NOW - timedelta(hours=1)),
         changed(signed(KEYS[0], agents.train()), texts={"run": "another"}),
+        signed(KEYS[0], agents.train(), plants=("south", "nort", "northh", "")),
         changed(
             signed(KEYS[0], agents.train()),
             texts={"recipe": agents.train(recipe=agents.with_training(seed=9)).texts["recipe"]},
@@ -169,15 +177,25 @@ def test_a_run_signed_by_a_signer_is_served_and_named(key: PrivateKey) -> None:
         changed(agents.train(), texts={SIGNATURE: "\ud800.é.."}),
         agents.train(),
     ],
-    ids=["other key", "ended", "other run", "other recipe", "no base64", "too long", "no text", "unsigned"],
+    ids=[
+        "other key",
+        "ended",
+        "other run",
+        "other plants",
+        "other recipe",
+        "no base64",
+        "too long",
+        "no text",
+        "unsigned",
+    ],
 )
 def test_a_run_that_no_signer_signed_is_refused(forged: Packet) -> None:
     assert refused({"signers": [fingerprint(KEYS[0].public_key())]}, forged) == "signer"
 
 
 def test_every_changed_bit_of_a_signature_is_refused() -> None:
-    what = Signed("r", "recipe")
-    text = sign(KEYS[0], what, TOMORROW)
+    what = Due("r", "recipe", "north")
+    text = sign(KEYS[0], Signed("r", "recipe", "settings", ("north",)), TOMORROW)
     assert verify(text, what, NOW) == fingerprint(KEYS[0].public_key())
     ends = [at for at in range(len(text)) if at + 1 == len(text) or text[at + 1] == "."]  # some bits there are spare
     for at in sorted({*range(0, len(text), 7), *ends}):
@@ -189,7 +207,68 @@ def test_every_changed_bit_of_a_signature_is_refused() -> None:
 def test_a_weaker_key_is_no_signer() -> None:
     weak = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(BadPayload, match="neither"):
-        verify(sign(weak, Signed("r", "x"), TOMORROW), Signed("r", "x"), NOW)
+        verify(sign(weak, SIGNED, TOMORROW), DUE, NOW)
+
+
+SIGNED, DUE = Signed("r", "recipe", "settings", ("north", "south")), Due("r", "recipe", "north")
+
+
+@pytest.mark.parametrize(
+    ("due", "why"),
+    [
+        (Due("R", "recipe", "north"), "another run"),
+        (Due("r", "recipe ", "north"), "another recipe"),
+        (Due("r", "recipe", "west"), "other plants"),
+        (Due("r", "recipe", ""), "other plants"),
+    ],
+)
+def test_a_signature_is_good_for_one_run_one_recipe_and_its_plants(due: Due, why: str) -> None:
+    text = sign(KEYS[0], SIGNED, TOMORROW)
+    verify(text, DUE, NOW)
+    with pytest.raises(BadPayload, match=why):
+        verify(text, due, NOW)
+
+
+def test_a_signature_ends_and_clocks_may_differ_by_five_minutes() -> None:
+    text = sign(KEYS[0], SIGNED, TOMORROW)
+    verify(text, DUE, TOMORROW + timedelta(minutes=5))
+    with pytest.raises(BadPayload, match="ended at 2026-11-23T12:00Z"):
+        verify(text, DUE, TOMORROW + timedelta(minutes=5, seconds=1))
+
+
+def test_the_settings_are_signed_too_and_the_plants_names_are_not_told() -> None:
+    texts = {sign(KEYS[0], replace(SIGNED, settings=digest), TOMORROW).split(".")[1] for digest in ("a", "b")}
+    assert len(texts) == 2
+    claim = base64.urlsafe_b64decode(texts.pop() + "==")
+    assert b"north" not in claim
+    assert b"south" not in claim
+
+
+def remade(key: Ed25519PrivateKey, claim: str) -> str:
+    """A signature that holds, over a claim that `sign` would not write."""
+    made = key.sign(b"crossplant run v1\n" + claim.encode())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return ".".join(["v1", *(base64.urlsafe_b64encode(p).decode().rstrip("=") for p in (claim.encode(), public, made))])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"until": None}, {"until": 1e300}, {"until": "soon"}, {"plants": "north"}, {"plants": None}, {"more": 1}, None],
+    ids=str,
+)
+def test_a_claim_of_another_form_is_none(change: dict[str, object] | None) -> None:
+    whole = {**SIGNED.claim, "until": int(TOMORROW.timestamp())}
+    assert verify(remade(OTHER, json.dumps(whole)), DUE, NOW) == fingerprint(OTHER.public_key())
+    bad = "[]" if change is None else json.dumps(whole | change)
+    with pytest.raises(BadPayload, match="over no claim"):
+        verify(remade(OTHER, bad), DUE, NOW)
+
+
+def test_a_signature_holds_two_thousand_plants_and_says_so_when_it_cannot() -> None:
+    many = tuple(f"plant-{number}" for number in range(2_000))
+    verify(sign(KEYS[0], replace(SIGNED, plants=many), TOMORROW), replace(DUE, plant="plant-1999"), NOW)
+    with pytest.raises(InvalidConfig, match="4000 plants"):
+        sign(KEYS[0], replace(SIGNED, plants=many + many), TOMORROW)
 
 
 # ---- hours -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from client.ingest.folder import write_site
 from client.preflight import checks as plant_checks
+from client.run.note import write_note
+from client.run.supernode import NOTE
 from server.provision.change import revoke
 from server.provision.federation import opened
 from shared.preflight.machine import versions
@@ -272,13 +274,24 @@ def test_quick_recognises_without_reading(north: Path, tmp_path: Path) -> None:
     assert [one.status for one in verdicts if one.name == "schema"] == ["skip"]
 
 
+def test_a_plant_that_was_refused_when_it_last_dialled_is_told(north: Path) -> None:
+    point_at(north, nobody())
+    assert not [one for one in plant_checks(north / "plant.toml", quick=True) if one.name == "coordinator"]
+    (north / "home").mkdir(exist_ok=True)
+    write_note(north / "home" / NOTE, "refused", "the coordinator does not take this plant's key.")
+    verdicts = list(plant_checks(north / "plant.toml", quick=True))
+    assert "does not take this plant's key" in said(verdicts, "coordinator", "warn")
+
+
 def test_data_that_is_missing_or_damaged_says_so(north: Path) -> None:
     point_at(north, nobody())
     (north / "data/train.npy").write_bytes(b"rubbish")
     assert "train.npy" in said(plant_checks(north / "plant.toml"), "data", "fail")
     path = north / "plant.toml"
     path.write_text(path.read_text().replace('path = "data"', 'path = "nowhere"'))
-    assert "there is no site folder" in said(plant_checks(path), "data", "fail")
+    assert "data.path: there is no " in said(plant_checks(path), "data", "fail")
+    path.write_text(path.read_text().replace('path = "nowhere"', 'path = "."'))
+    assert "plant.toml names no data.dataset" in said(plant_checks(path), "data", "fail")
 
 
 PLANT_FILES = [

@@ -149,7 +149,7 @@ def test_a_locked_authority_is_checked_when_its_passphrase_is_there(
     fed = make(tmp_path, NOW)
     assert "its key opens" in said(operator_checks(fed, True), "authority", "ok")
     monkeypatch.setenv(keys.PASSPHRASE, "wrong")
-    assert failed(operator_checks(fed, True)) == ["authority"]
+    assert failed(operator_checks(fed, True)) == ["authority", "signer"]
     monkeypatch.delenv(keys.PASSPHRASE)
     assert "not opened" in said(operator_checks(fed, True), "authority", "skip")
 

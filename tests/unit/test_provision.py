@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from server.provision.change import approve, renew, renew_authority
+from server.provision.change import approve, renew, renew_authority, revoke
 from server.provision.federation import create, opened, read
 from shared.errors import FileTrouble, InvalidConfig
 from shared.pki import certificates, keys
@@ -160,6 +160,25 @@ def test_the_fingerprint_is_compared_however_it_is_typed(fed: Path, tmp_path: Pa
         site = approve(federation, request, NOW, heard=request.fingerprint.upper().replace("-", " "))
     assert site.compared
     assert list(read(fed).sites) == ["north"]
+
+
+def test_a_fingerprint_that_nobody_compared_is_compared_later(fed: Path, tmp_path: Path) -> None:
+    request = new_site("north", tmp_path / "north")
+    with opened(fed) as federation:
+        first = approve(federation, request, NOW)
+    with opened(fed) as federation, pytest.raises(RequestRefused, match="the fingerprint of north's request is"):
+        approve(federation, request, NOW, heard=new_site("other", tmp_path / "other").fingerprint)
+    with opened(fed) as federation, pytest.raises(RequestRefused, match="is already that of north"):
+        approve(federation, request, NOW)
+    with opened(fed) as federation:
+        approve(federation, request, NOW, heard=request.fingerprint)
+    site = read(fed).site("north")
+    assert (first.compared, site.compared) == (False, True)
+    assert (site.certificates, site.keys) == (first.certificates, first.keys)
+    with opened(fed) as federation:
+        revoke(federation, "north", NOW)
+    with opened(fed) as federation, pytest.raises(RequestRefused, match="is already that of north"):
+        approve(federation, request, NOW, heard=request.fingerprint)
 
 
 def test_adding_a_plant_touches_no_other_plant(fed: Path) -> None:

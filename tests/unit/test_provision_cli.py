@@ -12,7 +12,7 @@ import pytest
 
 from shared.pki import certificates, keys
 from tests.support.command import crossplant_here
-from tests.support.pki import digests, make, take_in
+from tests.support.pki import digests, make, mode, take_in
 
 SPOKEN = re.compile(r"(?:[0-9a-f]{4}-){7}[0-9a-f]{4}")
 
@@ -58,6 +58,41 @@ def test_the_whole_life_by_commands(tmp_path: Path) -> None:
     listed = done("site", "list", fed)
     assert re.search(r"north +revoked .* compared", listed)
     assert after in listed
+
+
+def test_the_key_that_signs_runs_is_named_wherever_somebody_compares_it(tmp_path: Path) -> None:
+    fed, home, kit = tmp_path / "fed", tmp_path / "north", tmp_path / "north.zip"
+    said = [done("init", fed, "--name", "water", "--host", "fl.example.org")]
+    done("site", "new", "north", "--out", home)
+    done("site", "approve", fed, home / "request.toml")
+    said += [done("kit", fed, "north", "--out", kit), done("install", kit, home), done("signer", fed)]
+    (signer,) = {found for text in said for found in re.findall(r"SHA256:[A-Za-z0-9+/]{43}", text)}
+    assert all(signer in text for text in said)
+    keygen = subprocess.run(["ssh-keygen", "-lf", fed / "signing/run.pub"], capture_output=True, text=True)
+    assert keygen.stdout.split()[1] == signer
+    again = crossplant_here("provision", "install", kit, home)
+    assert "signers" not in again.stderr
+    (home / "policy.toml").write_text("# mine\n")
+    again = crossplant_here("provision", "install", kit, home)
+    assert f'signers = ["{signer}"]' in again.stderr
+    assert (home / "policy.toml").read_text() == "# mine\n"
+
+
+def test_a_signing_key_is_made_once_and_replaced_only_when_that_is_said(tmp_path: Path) -> None:
+    fed = make(tmp_path, certificates.utc_now())
+    before, signer = digests(fed), done("signer", fed)
+    assert refused("signer", fed, "--new").startswith("CP-106 FileTrouble")
+    assert digests(fed) == before
+    assert done("signer", fed, "--replace") != signer
+    for name in ("run.key", "run.pub"):
+        (fed / "signing" / name).unlink()
+    assert "has no key that signs runs" in done("signer", fed)
+    assert refused("signer", fed, "--replace").endswith(f"`crossplant provision signer {fed} --new` makes one.")
+    made = done("signer", fed, "--new").strip()
+    assert mode(fed / "signing/run.key") == 0o600
+    assert done("signer", fed).strip() == made
+    (fed / "signing/run.key").unlink()
+    assert refused("signer", fed).startswith("CP-701 FederationUnreadable")
 
 
 def test_the_keys_of_the_json_are_frozen(tmp_path: Path) -> None:
@@ -115,7 +150,7 @@ def test_what_was_not_compared_and_what_lapses_is_a_warning_on_stderr(tmp_path: 
 
 def test_an_authority_without_a_passphrase_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = crossplant_here("provision", "init", tmp_path / "a", "--name", "a", "--host", "a.org")
-    assert "is not locked" in made.stderr
+    assert "are not locked" in made.stderr
     monkeypatch.setenv(keys.PASSPHRASE, "x")
     assert crossplant_here("provision", "init", tmp_path / "b", "--name", "b", "--host", "b.org").stderr == ""
 

@@ -32,7 +32,7 @@ def test_a_kit_holds_no_private_key_and_what_it_says_it_holds(fed: Path, tmp_pat
         *("README.txt", "start.sh", "preflight.sh"),
     }
     assert not [name for name, data in contents.items() if SECRET in data]
-    for secret in (fed / "ca/ca.key", fed / "server/server.key"):
+    for secret in (fed / "ca/ca.key", fed / "server/server.key", fed / "signing/run.key"):
         raw = secret.read_text().split("-----")[2].replace("\n", "")[40:80].encode()
         assert not [name for name, data in contents.items() if raw in data.replace(b"\n", b"")]
     with pytest.raises(KitRefused, match="private key"):
@@ -62,7 +62,8 @@ def test_the_settings_of_a_kit_are_read_by_the_agent_as_they_are(fed: Path) -> N
     for name in (plant.config.root_certificates, plant.config.node_key, plant.config.client_key):
         assert name is not None
         assert (plant.folder / name).is_file()
-    assert read_policy(plant.policy).schema_fingerprint == "own"
+    policy = read_policy(plant.policy)
+    assert (policy.schema_fingerprint, policy.signers) == ("own", (read(fed).signer,))
     assert mode(home / "start.sh") == 0o755
 
 
@@ -97,6 +98,26 @@ def test_install_keeps_the_plants_own_settings(fed: Path) -> None:
     assert (home / "policy.toml").read_text() == "# mine\n"
     assert (home / "client.crt").read_bytes() != before
     assert {name: (home / name).read_bytes() for name in secrets} == secrets
+
+
+def test_a_kit_of_a_federation_without_a_signing_key_names_none(fed: Path) -> None:
+    for name in ("run.key", "run.pub"):
+        (fed / "signing" / name).unlink()
+    home = take_in(fed, "north", NOW)
+    assert read_policy(home / "policy.toml").signers == ()
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"), [("signers = ['{}']", True), ("", False), ("signers = 3", False), ("=", False)]
+)
+def test_install_says_when_the_plants_own_policy_does_not_name_the_signer(
+    fed: Path, tmp_path: Path, policy: str, named: bool
+) -> None:
+    home, signer = take_in(fed, "north", NOW), read(fed).signer
+    (home / "policy.toml").write_text(policy.format(signer))
+    done = install(next(tmp_path.glob("north-*.zip")), home, NOW)
+    assert done.unnamed == (None if named else signer)
+    assert (home / "policy.toml").read_text() == policy.format(signer)
 
 
 def test_a_kit_of_another_plant_or_for_other_keys_is_refused(fed: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from server.cli import rounds_app
-from server.rounds import PlantReport, Status
+from server.rounds import ClusterReport, PlantReport, Status
 from server.store.compare import compare_models
 from server.store.models import ModelFiles
 from server.store.store import RoundStore
@@ -64,6 +64,7 @@ def test_list_as_json(store: str) -> None:
         "reason": None,
         "plants": ["north"],
         "rejected": [{"plant": "south", "reason": "NaN: 3 values of head.bias"}],
+        "joined": [],
         "metrics": {"holdout_loss": 0.35, "train_loss": 0.5},
         "model": model(2).digest,
         "started": "2024-05-01T10:00:00.000+00:00",
@@ -93,7 +94,7 @@ def test_list_says_why_a_round_was_skipped(store: str) -> None:
 
 def test_the_newest_run_is_meant_unless_another_is_named(store: str) -> None:
     RoundStore.open(store).start_run("b", CONFIG)
-    assert call_json("list", "--store", store) == {"rounds": []}
+    assert call_json("list", "--store", store)["rounds"] == []
     assert "no rounds yet" in call("list", "--store", store)
     assert len(call_json("list", "--store", store, "--run", "a")["rounds"]) == 3
     with pytest.raises(RoundNotFound):
@@ -110,11 +111,36 @@ def test_show(store: str) -> None:
         "displacement": [0.1, None],
         "active": [True, False],
         "effective": 1.75,
+        "plants": [],
     }
     text = call("show", "3", "--store", store)
     assert "south did not count: NaN: 3 values of head.bias" in text
     assert "1.75 effective clusters of 2" in text
     assert "train 1.25" in text
+
+
+def test_show_tells_who_joined(store: str) -> None:
+    after = state("a", 4)
+    told = (PlantReport("north", True), PlantReport("west", False, "joined: takes part from round 5 on"))
+    RoundStore.open(store).commit(record(after, told), after)
+    shown = call_json("show", "4", "--store", store)
+    assert (shown["joined"], shown["rejected"], shown["cohort"]) == (["west"], [], ["north", "west"])
+    text = call("show", "4", "--store", store)
+    assert "west joined: takes part from round 5 on" in text
+    assert "did not count" not in text
+    assert ["west", "joins"] in [line.split()[:2] for line in text.splitlines()]
+    assert call("list", "--store", store).splitlines()[5].split()[-5] == "1/1"  # it was not asked yet
+
+
+def test_show_tells_how_many_plants_populate_a_cluster(store: str) -> None:
+    after, counted = state("a", 4), ClusterReport((0.5, 0.3, 0.2), (0.0, 0.1, 0.2), (True, True, False), 2.0, (3, 1, 1))
+    RoundStore.open(store).commit(dataclasses.replace(record(after, ()), clusters=counted), after)
+    assert call_json("show", "4", "--store", store)["clusters"]["plants"] == [3, 1, 1]
+    text = call("show", "4", "--store", store)
+    assert "populated by one plant only: cluster 1\n" in text  # the third is not active
+    lines = [line.split() for line in text.splitlines()]
+    assert ["cluster", "mass", "displacement", "active", "plants"] in lines
+    assert ["1", "0.3", "0.1", "yes", "1"] in lines
 
 
 def test_hostile_names_cannot_steer_the_terminal(store: str) -> None:

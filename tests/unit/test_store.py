@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.rounds import PlantReport, RoundRecord, RunState
+from server.rounds import PlantReport, RoundRecord, RunState, Status
 from server.store import database
 from server.store.models import ModelFiles
 from server.store.rows import RunStatus, StoredState
 from server.store.store import RoundStore
+from server.store.views import interruptions
 from shared.errors import (
     InvalidConfig,
     ModelCorrupt,
@@ -25,7 +26,7 @@ from shared.errors import (
     StoreNotFound,
     StoreUnreadable,
 )
-from tests.support.stores import CONFIG, NORTH, filled, model, record, state
+from tests.support.stores import CONFIG, NORTH, SOUTH, filled, model, record, state
 
 
 def _same(a: RunState, b: RunState) -> bool:
@@ -116,6 +117,55 @@ def test_numbers_that_json_lacks_become_nan_and_hostile_text_is_kept_visible(tmp
     assert np.isnan(read.seconds)
 
 
+def test_a_signature_is_kept_with_its_run_and_can_be_replaced(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    assert store.signature("a") == ""
+    store.start_run("b", CONFIG, signature="v1.first")
+    with RoundStore.open(str(tmp_path)) as again:
+        assert (again.signature("a"), again.signature("b")) == ("", "v1.first")
+        again.sign_run("b", "v1.second")
+        again.sign_run("a", "v1.late")
+    assert (store.signature("a"), store.signature("b")) == ("v1.late", "v1.second")
+    with pytest.raises(RoundNotFound):
+        store.signature("c")
+    with pytest.raises(RoundNotFound):
+        store.sign_run("c", "v1.x")
+    with pytest.raises(StoreError, match="already"):
+        store.start_run("b", CONFIG, signature="v1.third")
+    assert store.signature("b") == "v1.second"
+
+
+def test_a_store_that_is_older_than_signatures_opens_as_it_is_and_gets_them_when_it_is_written(tmp_path: Path) -> None:
+    filled(tmp_path)
+    connection = sqlite3.connect(tmp_path / "rounds.sqlite")
+    connection.execute("DROP TABLE signatures")
+    connection.close()
+    before = (tmp_path / "rounds.sqlite").read_bytes()
+    with RoundStore.open(str(tmp_path)) as old:
+        assert (old.signature("a"), len(old.rounds("a"))) == ("", 3)
+    assert (tmp_path / "rounds.sqlite").read_bytes() == before
+    with RoundStore.open(str(tmp_path)) as old:
+        after = state("a", 4)
+        old.commit(record(after), after)  # what goes on needs no signature
+    with RoundStore.create(str(tmp_path)) as new:
+        new.start_run("b", CONFIG, signature="v1.x")
+        assert (new.signature("a"), new.signature("b"), len(new.rounds("a"))) == ("", "v1.x", 4)
+
+
+def test_the_list_says_why_the_plants_of_a_failed_round_did_not_count() -> None:
+    refusing = dataclasses.replace(SOUTH, reason="refused by the plant: CP-603 signer")
+    failed = dataclasses.replace(record(state("a", 1), (NORTH, refusing)), status=Status.FAILED, reason="1 of 2")
+    assert interruptions([failed]) == ["Round 1 failed: 1 of 2", "  south: refused by the plant: CP-603 signer"]
+    many = tuple(dataclasses.replace(refusing, plant=f"p{number:02}") for number in range(12))
+    listed = interruptions([dataclasses.replace(failed, plants=many)])
+    assert (len(listed), listed[-1]) == (12, "  and 2 more: `crossplant rounds show 1`")
+    assert interruptions([dataclasses.replace(failed, status=Status.COMMITTED)]) == ["Round 1 committed: 1 of 2"]
+    assert interruptions([record(state("a", 1))]) == []
+    words = [dataclasses.replace(failed, status=Status.COMMITTED, number=number) for number in (2, 5, 6)]
+    assert interruptions(words) == ["Rounds 2, 5 to 6 committed: 1 of 2"]
+    assert len(interruptions([failed, dataclasses.replace(failed, number=2)])) == 4
+
+
 # ---- what must change nothing ----
 
 
@@ -179,8 +229,8 @@ def test_a_full_database_leaves_the_last_round(tmp_path: Path, monkeypatch: pyte
     store = filled(tmp_path)
     real = database._open_sqlite
 
-    def small(file: Path, create: bool) -> sqlite3.Connection:
-        connection = real(file, create)
+    def small(file: Path, create: bool, look: bool) -> sqlite3.Connection:
+        connection = real(file, create, look)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages}")
         return connection

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.errors import RunFailed
+from shared.errors import ProcessFailed
 from shared.supervise import Spec, Supervisor, last_line
 
 
@@ -32,6 +32,19 @@ def ended(pid: int, longest_s: float = 10.0) -> bool:
     return False
 
 
+def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.supervise.LONGEST_LOG", 10_000)
+    code = "import sys, time\nfor n in range(60): print(f'{n:03} ' + 'x' * 495, flush=True); time.sleep(0.02)"
+    with Supervisor(lambda line: None) as children:
+        children.start(spec(tmp_path, code + "\ntime.sleep(60)"))
+        children.watch(lambda: "059 x" in (tmp_path / "child.log").read_text(), longest_s=20.0)
+        newest, older = (tmp_path / "child.log").read_bytes(), (tmp_path / "child.log.1").read_bytes()
+    assert b"059 x" in newest
+    assert b"\0" not in newest  # what writes on where it was would leave a hole
+    assert len(newest) <= 20_000
+    assert 10_000 < len(older) <= 20_000
+
+
 def test_a_killed_child_is_started_again_and_people_hear_of_it(tmp_path: Path) -> None:
     said: list[str] = []
     with Supervisor(said.append) as children:
@@ -42,6 +55,27 @@ def test_a_killed_child_is_started_again_and_people_hear_of_it(tmp_path: Path) -
         second = children.pids()["child"]
     assert said == ["child ended with code -9; it starts again in 0 s."]
     assert ended(second)
+
+
+def test_the_last_words_of_a_child_that_failed_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Supervisor(said.append) as children:
+        children.start(spec(tmp_path, "print('key refused (305)'); raise SystemExit(1)"))
+        children.watch(lambda: bool(said), 20)
+    assert said == ["child ended with code 1 (key refused (305)); it starts again in 0 s."]
+
+
+def test_what_cannot_be_started_again_does_not_end_the_others(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Supervisor(said.append) as children:
+        children.start(spec(tmp_path, "import time; time.sleep(60)", "other"))
+        program = tmp_path / "program"
+        program.symlink_to(sys.executable)
+        children.start(Spec("child", (str(program), "-c", ""), tmp_path / "log", first_pause_s=0.1))
+        program.unlink()
+        assert children.watch(lambda: any("CP-801" in line for line in said), 20)
+        assert "other" in children.pids()
+    assert f"cannot start child: {program}: No such file" in said[-1]
 
 
 def test_the_pause_grows_with_every_death(tmp_path: Path) -> None:
@@ -55,19 +89,22 @@ def test_the_pause_grows_with_every_death(tmp_path: Path) -> None:
 
 
 def test_a_child_that_dies_before_it_serves_is_an_error_with_its_last_words(tmp_path: Path) -> None:
-    with Supervisor() as children, pytest.raises(RunFailed, match=r"ended before it served: no such key\.") as caught:
+    with (
+        Supervisor() as children,
+        pytest.raises(ProcessFailed, match=r"ended before it served: no such key\.") as caught,
+    ):
         children.start(spec(tmp_path, "print('no such key.'); raise SystemExit(3)", ready=lambda: False))
     assert str(tmp_path / "child.log") in caught.value.cure
 
 
 def test_a_child_that_never_serves_is_an_error(tmp_path: Path) -> None:
     slow = spec(tmp_path, "import time; time.sleep(60)", ready=lambda: False, ready_s=0.3)
-    with Supervisor() as children, pytest.raises(RunFailed, match="did not serve within 0 s"):
+    with Supervisor() as children, pytest.raises(ProcessFailed, match="did not serve within 0 s"):
         children.start(slow)
 
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with Supervisor() as children, pytest.raises(RunFailed, match="cannot start ghost"):
+    with Supervisor() as children, pytest.raises(ProcessFailed, match="cannot start ghost"):
         children.start(Spec("ghost", (str(tmp_path / "none"),), tmp_path / "log"))
 
 

@@ -43,6 +43,7 @@ def print_text(report: Report, console: Console) -> None:
     page.line(f"usable: {'yes' if report.usable else 'no'}", "bold green" if report.usable else "bold red")
     for section in report.sections:
         if section.next:
+            page.line(f'at a plant: dataset = "{section.dataset}" below [data] in its plant.toml')
             page.line(f"next: {section.next}", whole=True)
 
 
