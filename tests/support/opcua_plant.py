@@ -115,6 +115,7 @@ class _Served:
         self.values_TD = np.load(self.folder / "values.npy")
         self.bad: dict[str, int] = {}
         self.still, self.shift_s = False, 0.0
+        self.period_s = float(told.get("period_s", 1.0))
 
     async def run(self) -> None:
         import asyncua
@@ -185,13 +186,14 @@ class _Served:
             self.nodes.append(await parent.add_variable(self.ua.NodeId(tag, index), tag, 0.0))
 
     async def _feed(self) -> None:
-        period, loop = self.told.get("period_s", 1.0), asyncio.get_running_loop()
-        begin, start = loop.time(), datetime.now(UTC)
+        loop = asyncio.get_running_loop()
+        due, stamp = loop.time(), datetime.now(UTC)
         for number in itertools.count():
             if not self.still:
-                stamp = start + timedelta(seconds=number * period + self.shift_s)
-                await self._write(self.values_TD[number % len(self.values_TD)], stamp.replace(tzinfo=None))
-            await asyncio.sleep(max(0.0, begin + (number + 1) * period - loop.time()))
+                told = stamp + timedelta(seconds=self.shift_s)
+                await self._write(self.values_TD[number % len(self.values_TD)], told.replace(tzinfo=None))
+            due, stamp = due + self.period_s, stamp + timedelta(seconds=self.period_s)
+            await asyncio.sleep(max(0.0, due - loop.time()))
 
     async def _write(self, row: Any, stamp: datetime) -> None:
         for tag, node, value in zip(self.told["tags"], self.nodes, row, strict=True):
@@ -215,6 +217,11 @@ class _Served:
             self.still = word == "still"
         elif word == "clock":
             self.shift_s += float(rest[0])
+        elif word == "period":
+            self.period_s = float(rest[0])
+        elif word == "drop":
+            for transport in list(self.server.iserver.asyncio_transports):
+                transport.abort()
         elif word == "expire":
             service = self.server.iserver.subscription_service
             for subscription in list(service.subscriptions.values()):

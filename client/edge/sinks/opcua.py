@@ -144,8 +144,8 @@ class OpcuaSink:
     async def _serve(self) -> None:
         server = await self._server()
         nodes, events = await _tree(server)
-        await server.start()
         try:
+            await server.start()
             self._trouble = ""
             while True:
                 while self._waiting:

@@ -14,6 +14,7 @@ from client.edge.records import Notice, Sample
 from client.edge.sources.assemble import Assembler, Grumbler
 
 _MOST = 10_000  # rows and notices that wait for a slow engine
+_CANCEL_AGAIN_S = 5.0
 _AGAIN_S = 600.0  # the same trouble is told again after this
 
 
@@ -56,9 +57,9 @@ class Live:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # Again and again: before Python 3.12, `wait_for` can swallow a cancellation.
+            await asyncio.wait([self._task], timeout=_CANCEL_AGAIN_S)
 
     async def __aiter__(self) -> AsyncIterator[Sample | Notice]:
         while True:

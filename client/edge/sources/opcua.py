@@ -14,7 +14,6 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from msgspec import Meta
@@ -23,7 +22,16 @@ from client.edge.options import Pause, Place, must_exist, one_line, read_options
 from client.edge.sources.assemble import Assembler, Grumbler, Rules, as_number
 from client.edge.sources.base import SourceSettings
 from client.edge.sources.live import Live, Lost
-from client.edge.sources.opcua_parts import application_uri, browse, only, pem_or_der, quality, read_nodes, seconds
+from client.edge.sources.opcua_parts import (
+    application_uri,
+    browse,
+    close,
+    only,
+    pem_or_der,
+    quality,
+    read_nodes,
+    seconds,
+)
 from shared.artefact import Artefact
 from shared.errors import InvalidConfig, MissingExtra
 from shared.schema import SensorSchema
@@ -148,30 +156,37 @@ class OpcuaSource(Live):
         self._unfound = ""
 
     async def _session(self) -> None:
+        client = await self._client()
+        try:
+            await client.connect()  # What it raises says why: see `_words`.
+            await self._listen(client)
+        finally:
+            await close(client)
+
+    async def _listen(self, client: Client) -> None:
         from asyncua import ua
 
-        client = await self._client()
-        await client.connect()
         try:
             columns = await self._find(client)
             heard = _Heard(self, len(self._schema.tags))
             await self._subscribe(client, columns, heard)
             self._up()
-            while True:
-                await asyncio.sleep(self._tick_s)
-                self._flush()
-                if heard.ended:
-                    raise Lost(heard.ended)
-                if client.state.name != "CONNECTED":
-                    raise Lost("the connection broke")
-                if time.monotonic() - heard.at > self._silent_s:
-                    raise Lost(f"the server said nothing for {self._silent_s:.0f} s")
+            heard.begin()
+            await self._watch(client, heard)
         except ua.UaError as error:
             raise Lost(one_line(error)) from error
-        finally:
-            with suppress(Exception):
-                await asyncio.wait_for(client.disconnect(), 2.0)
-            client.disconnect_socket()
+
+    async def _watch(self, client: Client, heard: _Heard) -> None:
+        """Hand over rows until the server is lost."""
+        while True:
+            await asyncio.sleep(self._tick_s)
+            self._flush()
+            if heard.ended:
+                raise Lost(heard.ended)
+            if client.state.name != "CONNECTED":
+                raise Lost("the connection broke")
+            if time.monotonic() - heard.at > self._silent_s:
+                raise Lost(f"the server said nothing for {self._silent_s:.0f} s")
 
     def _words(self, error: Exception) -> str:
         """One sentence for what asyncua raises."""
@@ -309,17 +324,30 @@ class OpcuaSource(Live):
 
 
 class _Heard:
-    """Takes what a subscription publishes."""
+    """Takes what a subscription publishes; keeps it until the session stands (`begin`): no row before `reconnected`."""
 
     def __init__(self, source: OpcuaSource, width: int) -> None:
         self.at = time.monotonic()
         self.ended = ""
         self._source, self._width = source, width
         self._known: set[int] = set()
+        self._early: list[tuple[float, Any]] | None = []
 
     async def published(self, result: Any) -> None:
         """Of asyncua: one answer to a publish request, with notifications or none (the server is there)."""
-        now = self.at = time.monotonic()
+        self.at = time.monotonic()
+        if self._early is None:
+            self._take(self.at, result)
+        else:
+            self._early.append((self.at, result))
+
+    def begin(self) -> None:
+        """Take what came early, and from now on at once."""
+        early, self._early = self._early or [], None
+        for at, result in early:
+            self._take(at, result)
+
+    def _take(self, now: float, result: Any) -> None:
         message = result.NotificationMessage
         told = message.PublishTime
         if told is not None and self._source._options.stamps != "arrival":

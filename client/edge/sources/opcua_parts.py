@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_NODES = 100_000  # looked at while browsing
 _DEPTH = 12
+_GOODBYE_S = 2.0  # for an orderly end; a server that is frozen says nothing
 _SERVER_NODE = 2253  # the Server object of namespace 0: no plant below it
 
 
@@ -133,3 +135,25 @@ def only(trusted: str) -> Any:
             raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
 
     return check
+
+
+async def close(client: Client) -> None:
+    """End a client's session, its tasks and its socket, whatever state it is in, and also when this is cancelled.
+
+    asyncua leaves the socket open when it was cancelled while connecting, and when it found by itself that the server
+    no longer answers: it then takes the client for disconnected (2.1.0).
+    """
+    protocol = client.uaclient.protocol  # `disconnect` forgets it.
+    try:
+        with suppress(Exception):
+            await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
+    finally:
+        tasks = (
+            client._stale_watchdog_task, client._supervisor_task, client._renew_channel_task,
+            client.uaclient.session._publish_task,
+        )  # fmt: skip
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
