@@ -133,7 +133,7 @@ def test_one_that_is_mended_joins() -> None:
     stage = cast(range(1, 3))
 
     def mended(asked: Packet, reply: Packet) -> Packet:
-        schema = OTHER.model_dump_json() if asked.numbers["round"] < 6 else reply.texts.get("schema")
+        schema = OTHER.json.decode() if asked.numbers["round"] < 6 else reply.texts.get("schema")
         return changed(reply, texts={"schema": schema})
 
     stage.puppets[2] = replace(stage.puppets[2], act=mended)
