@@ -127,7 +127,10 @@ def test_one_task_runs_one_waits_and_no_third(agent: RunningAgent) -> None:
     for thread in threads:
         thread.join()
     assert sorted(answers) == ["CP-606 AgentBusy", "late", "late"]
-    assert codes(agent, "crowd", 3) == ["CP-602 TaskGivenUp", "CP-606 AgentBusy", "CP-606 AgentBusy"]
+    # The one that waits gets its turn just when nobody waits for its answer any more, or not at all.
+    first, second, third = codes(agent, "crowd", 3)
+    assert (first, third) == ("CP-602 TaskGivenUp", "CP-606 AgentBusy")
+    assert second in ("CP-602 TaskGivenUp", "CP-606 AgentBusy")
 
 
 def test_the_socket_is_for_the_owner_and_the_group(agent: RunningAgent) -> None:
