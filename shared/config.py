@@ -24,6 +24,7 @@ Positive = Annotated[int, Field(ge=1, le=10**9)]
 ALPHA_MOST = 1e6
 PositiveFloat = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=10)]
+Multiplier = Annotated[float, Field(ge=0, le=1e9)]
 Steps = Annotated[int, Field(ge=1, le=100)]
 MOST_ROUNDS = 100_000
 Rounds = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
@@ -133,6 +134,42 @@ class ThresholdConfig(_Group):
     members: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)] = ("conformal", "mixture", "pot")  # median
 
 
+class NoiseConfig(_Group):
+    """Noise multipliers: standard deviation over sensitivity, per release. Worked out from epsilon, never by hand.
+
+    One training exchange releases three things at once, so their precisions add up (`shared.privacy.planning`).
+    """
+
+    weights: Multiplier = 0.0  # of the clipped gradient sum
+    below: Multiplier = 0.0  # of how many records' norms lay below the clipping norm
+    loss: Multiplier = 0.0  # of the clipped loss sum
+    statistic: Multiplier = 0.0  # of one cluster statistic as a whole: sums, counts and spread together
+    ranges: Multiplier = 0.0  # of the histograms that quantiles are read from; 0: public ranges
+
+
+class PrivacyConfig(_Group):
+    """Differential privacy: docs/privacy.md. The record is a segment of `clustering.unit` joined rows, or of `unit_s`.
+
+    `local`: each plant clips and noises before anything leaves it. `central`: the server does, and the unit is a plant.
+    """
+
+    mode: Literal["none", "local", "central"] = "none"
+    epsilon: Annotated[float, Field(gt=0, le=100)] | None = None  # of the whole run, for each record of each plant
+    delta: Annotated[float, Field(gt=0, le=1e-3)] = 1e-5
+    unit_s: PositiveFloat | None = None  # length of a record in seconds; None: clustering.unit
+    sampling: Annotated[float, Field(gt=0, le=1)] = 0.1  # chance of each record to be in an exchange (Poisson)
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 0.3  # norm that a record's gradient is clipped to, at first
+    clip_quantile: Fraction | None = 0.5  # of the records' norms, which it follows; None: it stays
+    loss_cap: PositiveFloat = 4.0  # a record's loss counts up to this
+    noise: NoiseConfig = NoiseConfig()
+    engine: Literal["ghost", "opacus"] = "ghost"
+
+    @property
+    def on(self) -> bool:
+        """Whether a claim is made at all."""
+        return self.mode != "none"
+
+
 class Recipe(_Group):
     """What every plant of a run must do alike."""
 
@@ -142,6 +179,7 @@ class Recipe(_Group):
     clustering: ClusteringConfig = ClusteringConfig()
     scoring: ScoringConfig = ScoringConfig()
     threshold: ThresholdConfig = ThresholdConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
 
 def _weighting(given: dict[str, Any]) -> Literal["examples", "bucket", "uniform"]:
