@@ -53,7 +53,8 @@ class Aggregate:
     """What the accepted replies of a round amount to.
 
     Attributes:
-        weights: sum_s w_s theta_s / sum_s w_s, float32; None when the round carried none.
+        weights: sum_s w_s theta_s / sum_s w_s, float32; of gradients where the round asked for these; None when the
+            round carried none.
         statistic: sum over plants; None when the round carried none.
         metrics: weighted means.
         count: accepted replies.
@@ -129,9 +130,9 @@ def average(updates: Sequence[tuple[Accepted, float]]) -> Aggregate:
 
 @np.errstate(over="ignore", invalid="ignore")  # the caller looks at what comes out
 def adam_step(
-    weights: Weights, mean: Weights, state: OptimizerState, learning_rate: float
+    weights: Weights, gradient: Weights, state: OptimizerState, learning_rate: float
 ) -> tuple[Weights, OptimizerState]:
-    """One step of Adam at the server on the pseudo-gradient `weights - mean` (Reddi et al. 2021, algorithm 2, FedAdam).
+    """One step of Adam at the server on the plants' mean gradient (Reddi et al. 2021, algorithm 2, FedAdam).
 
     m <- .9 m + .1 g,  v <- .999 v + .001 g^2,  theta <- theta - eta m' / (sqrt(v') + 1e-8), with bias-corrected m', v'.
     A rate too high gives infinite weights, not an error.
@@ -141,7 +142,7 @@ def adam_step(
     second: dict[str, NDArray[np.float32]] = {}
     moved: dict[str, NDArray[np.float32]] = {}
     for name, theta in weights.items():
-        g = theta.astype(np.float64) - mean[name]
+        g = gradient[name].astype(np.float64)
         m = 0.9 * state.first.get(name, 0.0) + 0.1 * g
         v = 0.999 * state.second.get(name, 0.0) + 0.001 * g * g
         step = learning_rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)

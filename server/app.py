@@ -20,13 +20,14 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.channel import LEFT, Arrival, Observer, Silent
-from server.coordinator import Coordinator
+from server.coordinator import Coordinator, unaccounted
 from server.inbox import Inbox
 from server.notice import WAITS, Noticed
 from server.rounds import RunState
 from server.run.runs import NOTES, Submission
 from server.store.store import RoundStore
 from server.transition import quorum
+from shared.config import RunConfig
 from shared.errors import BadPayload, InvalidConfig, StoreError
 from shared.wire.envelope import Packet
 from shared.wire.frame import encode_frame
@@ -63,7 +64,8 @@ def main(grid: Grid, context: Context) -> None:
         needed = quorum(len(members), config.rounds.quorum)
         channel.gather(min(_GATHER_S, config.rounds.deadline_s), members, needed, grace_s)
         watcher = observer.get() or _watcher(name)
-        coordinator = Coordinator(config, channel, store, watcher, signature=_signature(store, name))
+        signature, charge = _signature(store, name), _charge(store, name, config)
+        coordinator = Coordinator(config, channel, store, watcher, signature=signature, charge=charge)
         coordinator.run(state)
         store.finish_run(name, "finished")
 
@@ -79,6 +81,15 @@ def _signature(store: RoundStore, run: str) -> Callable[[], str]:
         return known
 
     return ask
+
+
+def _charge(store: RoundStore, run: str, config: RunConfig) -> Callable[[int, str, float], None]:
+    """The ledger of central differential privacy, where the run is under it."""
+    if config.recipe.privacy.mode != "central":
+        return unaccounted
+    from server.central import PLANTS, ledgered  # Imports cryptography and the accountants.
+
+    return ledgered(store.folder / "privacy" / PLANTS, run, config.recipe.privacy)
 
 
 def _setting(context: Context, name: str) -> str:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
-from server import phases
-from server.aggregate import RunningMean
+from server import phases, private
+from server.aggregate import Fold, RunningMean
 from server.attendance import Attendance, Question, distinct
 from server.channel import LEFT
 from server.channel import Arrival as Arrival
@@ -23,7 +24,7 @@ from server.channel import Silent as Silent
 from server.ordered import OrderedFold
 from server.phases import Action, Step
 from server.replays import Replays
-from server.robust import fold_for
+from server.robust import base_of, fold_for
 from server.rounds import Failed, Outcome, PlantReport, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
 from server.waiting import Notice, Vigil
@@ -42,6 +43,15 @@ _WORTH_TELLING_S = 0.5
 _KEEP = "Resume with the settings and the version that it began with, or start a new run."
 
 
+def unaccounted(number: int, purpose: str, multiplier: float) -> None:
+    """What stands in for a ledger where none is due.
+
+    Raises:
+        InvalidConfig: it is due after all.
+    """
+    raise InvalidConfig("a run under central differential privacy has no ledger.", "Start it with `crossplant`.")
+
+
 @dataclass
 class Coordinator:
     """Conducts one run over a channel.
@@ -53,6 +63,7 @@ class Coordinator:
         observer: who watches.
         clock: monotonic seconds.
         signature: the operator's over the run, asked for anew with every request; empty when nobody signed it.
+        charge: under central differential privacy, writes a release down before it is made: round, purpose, multiplier.
     """
 
     config: RunConfig
@@ -61,6 +72,7 @@ class Coordinator:
     observer: Observer = field(default_factory=Silent)
     clock: Callable[[], float] = time.monotonic
     signature: Callable[[], str] = str
+    charge: Callable[[int, str, float], None] = unaccounted
     _there: Attendance = field(default_factory=Attendance)
     _replays: Replays = field(default_factory=Replays)
 
@@ -107,7 +119,7 @@ class Coordinator:
         weights = {member.plant: member.weight for member in asked}
         self._there.asked(weights)
         heard = _Heard(state, request, sent, self._send(request, step, [nodes[plant] for plant in weights]))
-        fold = OrderedFold(list(weights), weights, fold_for(state, self.config.rounds))
+        fold = OrderedFold(list(weights), weights, self._fold(state, request, len(weights)))
         plants = {node: plant for plant, node in nodes.items()}
         vigil = self._vigil(
             state, {nodes[plant] for plant in weights}, fold, self._told(request.round, plants.__getitem__)
@@ -122,6 +134,17 @@ class Coordinator:
         whole = tuple(sorted([*reports, *told], key=lambda report: report.plant))
         notes = (*self._replays.twins(), *_surplus(vigil.surplus, plants))
         return Conducted(aggregate, whole, started, self.clock() - begin, timings, joined, notes)
+
+    def _fold(self, state: RunState, request: Request, asked: int) -> Fold:
+        """What puts the replies together; under central differential privacy with its noise, which is charged first."""
+        if self.config.recipe.privacy.mode != "central" or state.model is None:
+            return fold_for(state, self.config.rounds)
+        from server.central import CentralFold  # Imports cryptography.
+
+        base = base_of(state.model.weights, self.config.rounds)
+        members, charge = max(len(state.members), asked), partial(self.charge, request.round)
+        least = quorum(len(state.members), self.config.rounds.quorum)
+        return CentralFold(base, self.config.recipe.privacy, members, least, request.radius, charge)
 
     def _send(self, request: Request, step: Step, nodes: list[int]) -> int:
         """Send a round's request; bytes of its payload."""
@@ -347,11 +370,14 @@ class _Judge:
             max_examples=rounds.max_examples,
             wire=rounds.wire,
             schema=state.schema.fingerprint if state.schema else "",
+            gradient=request.order.one_step,
         )
+        self._config = config
 
     def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
         member = self._members[plant]
         due = replace(self._expect, plant=plant, examples=member.examples, segments=member.segments)
+        due = replace(due, noise=private.due(self._config, self._request, member))
         verdict = _judge_packet(arrival, due, plant)
         if isinstance(verdict, Accepted) and verdict.update_norm and arrival.packet is not None:
             copied = self._replays.judge(self._request, plant, arrival.packet)

@@ -105,7 +105,7 @@ def alpha(step: Step, config: RunConfig) -> float:
         return 0.0
     c = config.recipe.clustering
     rounds_in = step.index if c.anneal_from == "joint" else step.training
-    epochs = rounds_in * (1 if config.rounds.server_optimizer == "adam" else config.recipe.training.local_epochs)
+    epochs = rounds_in * (1 if one_step(config) else config.recipe.training.local_epochs)
     return c.alpha_max * (1.0 - math.exp(-c.beta * epochs))
 
 
@@ -150,12 +150,24 @@ def request(step: Step, state: RunState, config: RunConfig) -> Request:
     order = TrainOrder(
         alpha=alpha(step, config),
         step=step.training,
-        one_step=config.rounds.server_optimizer == "adam",
+        one_step=one_step(config),
         with_statistic=wants_statistic(step, config),
         wire=config.rounds.wire,
+        clip=record_clip(state, config) if step.action is Action.TRAIN else 0.0,
     )
     radius = clip_radius(step, model.clusters, config)
     return Request(kind, state.run, number, config.recipe, model.digest, model, radius, order)
+
+
+def one_step(config: RunConfig) -> bool:
+    """Whether plants answer with a gradient, for the server's optimiser, instead of weights that they trained."""
+    return config.rounds.server_optimizer == "adam"
+
+
+def record_clip(state: RunState, config: RunConfig) -> float:
+    """The norm that plants clip each record's gradient to; 0 without local differential privacy."""
+    privacy = config.recipe.privacy
+    return (state.clip or privacy.clip) if privacy.mode == "local" else 0.0
 
 
 def votes(step: Step, config: RunConfig) -> bool:

@@ -38,10 +38,16 @@ def fold_for(state: RunState, rounds: RoundConfig) -> Fold:
     """What puts the replies of the next round together."""
     if rounds.aggregation == "mean" or state.model is None:
         return RunningMean()
+    base = base_of(state.model.weights, rounds)
     rules = {"robust": Extremes, "trimmed-mean": Extremes, "median": Medians, "krum": Krum}
     clipped = rounds.aggregation == "robust"
     shares = statistic_shares(state.members, 1.0 if rounds.weighting == "uniform" else rounds.weight_cap)
-    return RobustFold(state.model.weights, rules[rounds.aggregation](), state.norms, clipped, shares)
+    return RobustFold(base, rules[rounds.aggregation](), state.norms, clipped, shares)
+
+
+def base_of(weights: Weights, rounds: RoundConfig) -> Weights:
+    """What replies are changes from: the weights that were sent, or nothing at all where gradients come."""
+    return weights if rounds.server_optimizer == "avg" else {name: np.zeros_like(w) for name, w in weights.items()}
 
 
 def statistic_shares(members: Sequence[Member], cap: float) -> dict[str, float]:
@@ -91,7 +97,7 @@ class RobustFold:
     """Clips updates and hands them to a rule; statistics and metrics are put together as under the mean.
 
     Attributes:
-        base: the weights that were sent.
+        base: the weights that were sent; zeros where gradients come.
         rule: what becomes of the changes.
         norms: medians of earlier rounds; while there are none, the first replies wait for each other.
         clipped: whether norms are bounded at all.

@@ -97,6 +97,7 @@ class RunState:
         manifest: the detector's tensors.
         norms: medians of the update norms of the last training rounds, which the next one is clipped by.
         anchor: what plants vote against; None before the first vote.
+        clip: norm that records' gradients are clipped to under local differential privacy; 0 until it moved.
     """
 
     run: str
@@ -111,6 +112,7 @@ class RunState:
     manifest: tuple[TensorSpec, ...] = ()
     norms: tuple[float, ...] = ()
     anchor: Anchor | None = None
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ class PlantReport:
         plant: name.
         accepted: whether its reply counted.
         reason: why not (None when accepted): starts with a stable word such as `late`, `schema`, `joined`.
-        metrics: what it reported, such as `train_loss`, `holdout_loss` (mean squared error in scaled units).
-        examples: training windows it declared.
+        metrics: what it reported, such as `train_loss`, `holdout_loss` (mean squared error in scaled units); under
+            local differential privacy with its noise.
+        examples: training windows it declared; None where the reply says nothing of them.
         bytes_down, bytes_up: payload to and from the plant.
         seconds: from sending the request to reading its reply.
         timings: seconds inside the plant by activity (`train`, `evaluate`, `cluster`).

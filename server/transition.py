@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from server import centroids, phases, vote
+from server import centroids, phases, private, vote
 from server.aggregate import Aggregate, adam_step
 from server.membership import admit, found, misfit
 from server.phases import Action, Step
@@ -89,6 +89,7 @@ def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted
     conducted = replace(conducted, reports=_with_clips(conducted))
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
     after = replace(after, anchor=anchor, norms=remember(state.norms, conducted.aggregate.norms))
+    after = replace(after, clip=private.next_clip(state, step, config, conducted.aggregate.metrics))
     report = _cluster_report(state.model, model, conducted.aggregate)
     return Committed(after, record(after, step, Status.COMMITTED, _notes(config, conducted, report), conducted, report))
 
@@ -156,8 +157,8 @@ def _illegal(model: GlobalModel | None) -> str | None:
 
 def _what_moved(config: RunConfig) -> str:
     rounds = config.rounds
-    adam = rounds.server_optimizer == "adam"
-    return f"the server's Adam step at server_learning_rate {rounds.server_learning_rate:g}" if adam else "aggregation"
+    adam = f"the server's Adam step at server_learning_rate {rounds.server_learning_rate:g}"
+    return adam if phases.one_step(config) else "aggregation"
 
 
 def record(
@@ -197,7 +198,7 @@ def _advance(
     if aggregate.weights is None:
         return GlobalModel(model.weights, clusters), optimizer
     weights = aggregate.weights
-    if config.rounds.server_optimizer == "adam":
+    if phases.one_step(config):
         weights, optimizer = adam_step(model.weights, weights, optimizer, config.rounds.server_learning_rate)
     return GlobalModel(weights, clusters), optimizer
 
@@ -211,17 +212,18 @@ def _move_clusters(state: RunState, step: Step, config: RunConfig, total: Statis
         return None
     radius = phases.clip_radius(step, before, config)
     kappa = c.kappa if step.action in (Action.TRAIN, Action.REFRESH) else 0.0
+    floor = private.floor(config, len(state.members), radius)
     if step.action is Action.RADIUS:
-        spread = math.sqrt(total.spread / max(float(total.counts_K.sum()), 1e-12))
+        spread = math.sqrt(max(total.spread, 0.0) / max(float(total.counts_K.sum()), 1.0))
         centre_Z = before.centroids_KZ[0].astype(np.float64)
         return centroids.overseed(centre_Z, max(spread, 1e-6), c.oversampling * c.clusters, rng, box)
-    after = update(before, total, radius, kappa=kappa, floor=c.n_min, box=box)
+    after = update(before, total, radius, kappa=kappa, floor=floor, box=box)
     if step.action is not Action.CENTRE:
         after = replace(after, radius=cloud_radius(after, total))
     if step.action is Action.SEED and step.last:
-        return centroids.merge(after, total.counts_K, c.clusters, rng, c.n_min, box)
+        return centroids.merge(after, total.counts_K, c.clusters, rng, floor, box)
     if step.action is Action.SEED:
-        return centroids.replace_dead(after, total.counts_K, c.n_min, rng, box)
+        return centroids.replace_dead(after, total.counts_K, floor, rng, box)
     return after
 
 
@@ -261,6 +263,8 @@ def settle_describe(
         reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs 2"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
     manifest = next(iter(fitting.values())).manifest
+    if told := private.hopeless(config, manifest, len(fitting)):
+        return Failed(after, record(after, step, Status.FAILED, told, conducted))
     members = found(fitting, config)
     model = GlobalModel(initial_weights(manifest, config.seed))
     after = replace(after, step=state.step + 1, model=model, members=members, schema=schema, manifest=manifest)

@@ -223,6 +223,17 @@ TRUSTED: Settings = {"rounds": {"aggregation": "robust", "weighting": "uniform",
 """What a federation of plants that need not trust each other begins with, laid under its own settings."""
 
 
+PRIVATE: Settings = {
+    "recipe": {
+        "detector": {"hidden": 32, "dropout": 0.0},
+        "clustering": {"clip": "cloud", "kappa": 50.0, "refresh_every": 10},
+    },
+    "rounds": {"server_optimizer": "adam", "weighting": "uniform", "vote_every": 0, "pretrain": 45, "joint": 105},
+}
+"""What a run under local differential privacy begins with, laid under its own settings: one noisy gradient an exchange
+and Adam at the server, a small network, nothing that couples records (docs/privacy.md)."""
+
+
 class DataConfig(_Group):
     """Which data, cut how."""
 
@@ -265,6 +276,11 @@ class RunConfig(_Group):
     def _consistent(self) -> Self:
         if self.rounds.pretrain + self.rounds.joint < 1:
             raise ValueError("rounds.pretrain + rounds.joint must be at least 1")
+        from shared.privacy.contradiction import contradiction  # It names this module's types.
+
+        told = contradiction(self)
+        if told:
+            raise ValueError(told)
         return self
 
     @property

@@ -74,6 +74,7 @@ class StoredState:
     manifest: tuple[TensorSpec, ...]
     norms: tuple[float, ...] = ()
     anchor: StoredAnchor | None = None
+    clip: float = 0.0
 
     @classmethod
     def of(cls, state: RunState, optimizer: str | None, anchor: str | None = None) -> StoredState:

@@ -94,6 +94,15 @@ class RoundStore:
     def __exit__(self, *exc_info: object) -> None:
         self._engine.dispose()
 
+    @property
+    def folder(self) -> Path:
+        """Where files lie that belong to the store: its own folder, or the one that holds its models.
+
+        Raises:
+            StoreError: there is none.
+        """
+        return self._place.folder or self._require_models_dir().parent
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Be the only writer while the block runs; a kill releases it.

@@ -21,13 +21,14 @@ from pydantic import ValidationError
 from shared.clustering import Statistic
 from shared.errors import BadPayload
 from shared.model import TensorSpec, Weights
+from shared.privacy.noise import SIGMAS, NoiseDue, least_norm
 from shared.schema import SensorSchema
 from shared.wire.compress import DELTA, SCALES, Wire, expand, unflatten
 from shared.wire.envelope import PROTOCOL, Packet, decode_array
-from shared.wire.inventory import FINGERPRINT, REPLY, Kind, unlisted
-from shared.wire.messages import LARGEST_WEIGHT, number, parse_weights, same, shown, whole
+from shared.wire.inventory import FINGERPRINT, REPLY, Kind, private_fields, unlisted
+from shared.wire.messages import GRADIENT, LARGEST_WEIGHT, WEIGHT, number, parse_weights, same, shown, whole
 
-METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated")
+METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated", "below")
 TIMINGS = ("seconds_train", "seconds_evaluate", "seconds_cluster")
 _LONGEST_TEXT = 2_000_000
 _WITHIN: Mapping[str, tuple[float, float]] = {
@@ -35,14 +36,18 @@ _WITHIN: Mapping[str, tuple[float, float]] = {
     "cluster_loss": (-1e-3, 1e12),  # a divergence: never negative, but for the rounding of float32
     "holdout_loss": (0, 1e12),
     "calibrated": (0, 1),
+    "below": (-1e6, 1e6),  # noised
     **dict.fromkeys(TIMINGS, (0, 1e9)),
 }
+_NOISED: Mapping[str, tuple[float, float]] = {**_WITHIN, "train_loss": (-1e12, 1e12)}
 _REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     Kind.DESCRIBE: (),
     Kind.TRAIN: ("train_loss", "cluster_loss", "holdout_loss"),
     Kind.CLUSTER: (),
     Kind.CALIBRATE: ("holdout_loss", "calibrated"),
 }
+_REQUIRED_PRIVATE: Mapping[Kind, tuple[str, ...]] = {Kind.TRAIN: ("train_loss", "below")}
+_PRIVATE_REPLY = private_fields(REPLY)
 _WIDEST = 1e6  # radius of an offset where the architecture gives no bound
 _ROUNDING = 1e-6
 
@@ -63,6 +68,9 @@ class Expectation:
         max_update_norm, max_examples: caps.
         wire: how the update must travel.
         schema: fingerprint of the federation's sensors, which the reply must bear; empty: whatever it bears.
+        gradient: whether a gradient is due instead of weights.
+        noise: that the reply must bear under local differential privacy, when it may carry nothing unprotected; None
+            without.
     """
 
     kind: Kind
@@ -80,6 +88,8 @@ class Expectation:
     max_examples: int = 2**53
     wire: Wire = "fp32"
     schema: str = ""
+    gradient: bool = False
+    noise: NoiseDue | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,11 @@ class Description:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A reply that may be aggregated. Only this module makes one."""
+    """A reply that may be aggregated. Only this module makes one.
+
+    `weights` are the plant's, or its gradient where that was due; `update_norm` is how far they are from what was sent,
+    or the gradient's norm.
+    """
 
     plant: str
     examples: int | None = None
@@ -140,8 +154,8 @@ def _parse(packet: Packet, expect: Expectation, plant: str) -> Accepted | Reject
         weights=weights,
         statistic=_statistic(packet, expect),
         description=_description(packet, expect) if expect.kind is Kind.DESCRIBE else None,
-        metrics=_measured(packet, METRICS, _REQUIRED[expect.kind]),
-        timings={name.removeprefix("seconds_"): value for name, value in _measured(packet, TIMINGS).items()},
+        metrics=_measured(packet, METRICS, expect),
+        timings={name.removeprefix("seconds_"): value for name, value in _measured(packet, TIMINGS, expect).items()},
         update_norm=norm,
     )
 
@@ -170,10 +184,11 @@ def _check_head(packet: Packet, expect: Expectation, plant: str) -> None:
         _check_schema(packet.texts.get(FINGERPRINT), expect.schema)
     if any(len(text) > _LONGEST_TEXT for text in packet.texts.values()):
         raise BadPayload(f"a text of more than {_LONGEST_TEXT:,} characters.")
-    extra = unlisted(packet, expect.kind, REPLY)
+    extra = unlisted(packet, expect.kind, REPLY if expect.noise is None else _PRIVATE_REPLY)
     if extra:
         names = ", ".join(_printable(e[:80]) for e in extra[:3])
-        raise BadPayload(f"fields that no {expect.kind.value} reply may carry: {names}.")
+        under = "" if expect.noise is None else " under differential privacy"
+        raise BadPayload(f"fields that no {expect.kind.value} reply may carry{under}: {names}.")
 
 
 def _check_schema(found: object, due: str) -> None:
@@ -189,26 +204,42 @@ def _weights(packet: Packet, expect: Expectation) -> tuple[Weights | None, float
         return None, None
     base = expect.base or {}
     weights = _whole(packet, expect) if expect.wire == "fp32" else _moved(packet, expect, base)
-    squares = (_square(weights[name] - base[name]) for name in base)
-    norm = math.sqrt(sum(squares))
+    moved = (weights[name] if expect.gradient else weights[name] - base[name] for name in base)
+    norm = math.sqrt(sum(map(_square, moved)))
     if norm > expect.max_update_norm:
         raise BadPayload(f"update norm {norm:.3g}, more than the cap of {expect.max_update_norm:g}.")
+    if expect.noise is not None:
+        _check_noise(norm, expect.noise, sum(spec.size for spec in expect.manifest))
     return weights, norm
 
 
+def _check_noise(norm: float, due: NoiseDue, size: int) -> None:
+    least = least_norm(due.gradient, size)
+    if norm < least:
+        raise BadPayload(
+            f"noise: the gradient's norm is {norm:.3g}, its noise alone must have {least:.3g}: it carries too little "
+            "noise for the differential privacy that the run promises; tell the plant's operator."
+        )
+
+
 def _whole(packet: Packet, expect: Expectation) -> Weights:
-    odd = sorted(name for name in packet.arrays if name in (DELTA, SCALES))
+    other = WEIGHT if expect.gradient else GRADIENT
+    odd = sorted(name for name in packet.arrays if name in (DELTA, SCALES) or name.startswith(other))
     if odd:
-        raise BadPayload(f"{odd[0]} in a reply that was to travel as fp32.")
-    return parse_weights(packet, expect.manifest)
+        raise BadPayload(f"{_printable(odd[0][:80])} in a reply that was to travel as fp32, {_due(expect)}.")
+    return parse_weights(packet, expect.manifest, GRADIENT if expect.gradient else WEIGHT)
+
+
+def _due(expect: Expectation) -> str:
+    return "as a gradient" if expect.gradient else "as weights"
 
 
 def _moved(packet: Packet, expect: Expectation, base: Weights) -> Weights:
-    """The weights that a compressed change leads to, within what no plant may leave."""
+    """The weights that a compressed change leads to, or the gradient that it is; within what no plant leaves."""
     of_weights = {name: raw for name, raw in packet.arrays.items() if not name.startswith("cluster_")}
     change = unflatten(expand(of_weights, expect.manifest, expect.wire), expect.manifest)
     with np.errstate(over="ignore"):
-        weights = {name: base[name] + value for name, value in change.items()}
+        weights = {name: -value if expect.gradient else base[name] + value for name, value in change.items()}
     for name, value in weights.items():
         if not (np.abs(value) <= LARGEST_WEIGHT).all():
             raise BadPayload(f"tensor {name}: a value beyond 10,000.")
@@ -221,7 +252,7 @@ def _square(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
 
 
 def _examples(packet: Packet, expect: Expectation) -> int | None:
-    if expect.kind not in (Kind.DESCRIBE, Kind.TRAIN):
+    if expect.kind not in (Kind.DESCRIBE, Kind.TRAIN) or (expect.kind is Kind.TRAIN and expect.noise is not None):
         return None
     examples = whole(packet, "examples")
     if not 1 <= examples <= expect.max_examples:
@@ -243,7 +274,8 @@ def _statistic(packet: Packet, expect: Expectation) -> Statistic | None:
     spread = number(packet, "cluster_spread")
     if not (np.isfinite(sums).all() and np.isfinite(counts).all()):
         raise BadPayload("cluster statistic with values that are not finite.")
-    _check_statistic(Statistic(sums, counts, spread), expect)
+    check = _check_statistic if expect.noise is None else _check_noised
+    check(Statistic(sums, counts, spread), expect)
     return Statistic(sums, counts, spread)
 
 
@@ -261,6 +293,31 @@ def _check_statistic(said: Statistic, expect: Expectation) -> None:
         raise BadPayload(f"cluster_spread is {said.spread:g}, outside of what its counts allow.")
 
 
+@np.errstate(over="ignore")
+def _check_noised(said: Statistic, expect: Expectation) -> None:
+    """The same with room for noise; how many segments there are is known to a factor of two only."""
+    due = expect.noise or NoiseDue(0.0, 0.0, 0.0, 0.0)
+    radius, most = min(expect.radius, _WIDEST), 2.0 * expect.segments
+    count, slack = float(said.counts_K.sum()), SIGMAS * due.counts
+    if (said.counts_K < -slack).any():
+        raise BadPayload("cluster counts more negative than noise makes them.")
+    if (
+        not expect.segments - slack * math.sqrt(said.counts_K.size)
+        <= count
+        <= most + slack * math.sqrt(said.counts_K.size)
+    ):
+        raise BadPayload(
+            f"cluster counts of {count:,.9g} segments, but {expect.segments:,} to {most:,.0f} were declared."
+        )
+    longest_K = radius * (np.maximum(said.counts_K, 0.0) + slack) + due.sums * (
+        math.sqrt(said.sums_KZ.shape[1]) + SIGMAS
+    )
+    if (np.linalg.norm(said.sums_KZ, axis=1) > _slack(longest_K)).any():
+        raise BadPayload("cluster sums larger than their counts and the noise allow.")
+    if not -SIGMAS * due.spread <= said.spread <= _slack(radius * radius * most + SIGMAS * due.spread):
+        raise BadPayload(f"cluster_spread is {said.spread:g}, outside of what its counts and the noise allow.")
+
+
 Bound = TypeVar("Bound", float, NDArray[np.float64])
 
 
@@ -268,11 +325,13 @@ def _slack(bound: Bound) -> Bound:
     return bound * (1 + _ROUNDING) + _ROUNDING
 
 
-def _measured(packet: Packet, names: Sequence[str], required: Sequence[str] = ()) -> dict[str, float]:
+def _measured(packet: Packet, names: Sequence[str], expect: Expectation) -> dict[str, float]:
     """Those of the numbers that came, of which some must; each within what can be measured."""
+    required = _REQUIRED[expect.kind] if expect.noise is None else _REQUIRED_PRIVATE.get(expect.kind, ())
+    within = _WITHIN if expect.noise is None else _NOISED
     found = {name: number(packet, name) for name in names if name in packet.numbers or name in required}
     for name, value in found.items():
-        low, high = _WITHIN[name]
+        low, high = within[name]
         if not low <= value <= high:
             raise BadPayload(f"{name} is {value:g}, beyond what can be measured: {low:g} to {high:g}.")
     if found.get("calibrated", 0) not in (0, 1):

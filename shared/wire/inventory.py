@@ -20,6 +20,9 @@ FINGERPRINT = "fingerprint"
 """Name of the text that says which sensors a reply was computed on, see `shared.schema`."""
 
 
+DROPPED = "dropped"
+
+
 class Kind(StrEnum):
     """The kinds of request that a server may send."""
 
@@ -38,7 +41,9 @@ class Field:
         part: which map of the packet it lives in.
         kinds: the message kinds that may carry it.
         sensitive: what it can tell about a plant, empty for public facts.
-        protection: what limits that today.
+        protection: what limits that without differential privacy.
+        sensitivity: how far one record can move it, in the norm that its noise is scaled to; empty where none is added.
+        private: what becomes of it under local differential privacy; `DROPPED`: no reply carries it.
     """
 
     name: str
@@ -46,6 +51,8 @@ class Field:
     kinds: frozenset[Kind]
     sensitive: str = ""
     protection: str = ""
+    sensitivity: str = ""
+    private: str = "as it is: no data in it"
 
     def covers(self, part: str, name: str, kind: Kind) -> bool:
         """Whether this entry allows a field."""
@@ -58,6 +65,12 @@ _TRAIN = frozenset({Kind.TRAIN})
 _STATISTIC = frozenset({Kind.TRAIN, Kind.CLUSTER})
 _WITH_MODEL = frozenset({Kind.TRAIN, Kind.CLUSTER, Kind.CALIBRATE})
 _DESCRIBE = frozenset({Kind.DESCRIBE})
+
+_NONE = "none without differential privacy"
+_LEARNT = "how well the plant is learnt"
+_CLIPPED = "sums over segments, clipped at the radius"
+_NOISED = "Gaussian noise, in the ledger"
+_BUCKET = "the power of two at or below, declared"
 
 REQUEST: tuple[Field, ...] = (
     Field("protocol", "numbers", _ALL),
@@ -74,6 +87,7 @@ REQUEST: tuple[Field, ...] = (
     Field("step", "numbers", _TRAIN),
     Field("one_step", "numbers", _TRAIN),
     Field("with_statistic", "numbers", _TRAIN),
+    Field("clip", "numbers", _TRAIN),
     Field("wire", "texts", _TRAIN),
 )
 
@@ -82,30 +96,60 @@ REPLY: tuple[Field, ...] = (
     Field("round", "numbers", _ALL),
     Field("run", "texts", _ALL),
     Field("kind", "texts", _ALL),
-    Field("plant", "texts", _ALL, "identity", "name chosen by the plant"),
-    Field("refused", "texts", _ALL, "why a plant could not take part", "fixed code and name only, no data"),
-    Field("model", "texts", _WITH_MODEL),
-    Field(FINGERPRINT, "texts", _WITH_MODEL),
+    Field("plant", "texts", _ALL, "identity", "name chosen by the plant", private="as it is: not covered by the claim"),
     Field(
-        "schema", "texts", _DESCRIBE, "process know-how: tag names and sampling", "plant may map tags to neutral names"
+        "refused",
+        "texts",
+        _ALL,
+        "why a plant could not take part",
+        "fixed code and name only, no data",
+        private="as it is: a code and a word; that a budget is spent or records are few shows",
+    ),
+    Field("model", "texts", _WITH_MODEL),
+    Field(
+        FINGERPRINT, "texts", _WITH_MODEL, "process know-how", "digest", private="as it is: not covered by the claim"
+    ),
+    Field(
+        "schema",
+        "texts",
+        _DESCRIBE,
+        "process know-how: tag names and sampling",
+        "plant may map tags to neutral names",
+        private="as it is: not covered by the claim",
     ),
     Field("manifest", "texts", _DESCRIBE),
-    Field("examples", "numbers", _DESCRIBE | _TRAIN, "volume and uptime", "none without differential privacy"),
-    Field("segments", "numbers", _DESCRIBE, "volume and uptime", "none without differential privacy"),
-    Field("weights/*", "arrays", _TRAIN, "training data", "none without differential privacy"),
-    Field("delta", "arrays", _TRAIN, "training data", "none without differential privacy"),
-    Field("delta_scales", "arrays", _TRAIN, "training data", "none without differential privacy"),
-    Field("train_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
-    Field("cluster_loss", "numbers", _TRAIN, "how well the plant is learnt", "none without differential privacy"),
-    Field("holdout_loss", "numbers", _TRAIN | {Kind.CALIBRATE}, "how well the plant is learnt", "none without DP"),
-    Field("cluster_sums", "arrays", _STATISTIC, "operating points", "sums over segments, clipped at the radius; no DP"),
-    Field("cluster_counts", "arrays", _STATISTIC, "share of time in each operating mode", "sums over segments"),
-    Field("cluster_spread", "numbers", _STATISTIC, "spread of the operating points", "clipped at the radius"),
-    Field("calibrated", "numbers", frozenset({Kind.CALIBRATE}), "whether enough calibration data is there", "one bit"),
-    Field("seconds_train", "numbers", _TRAIN, "hardware and volume", "none without differential privacy"),
-    Field("seconds_evaluate", "numbers", _TRAIN, "hardware and volume", "none without differential privacy"),
-    Field("seconds_cluster", "numbers", _STATISTIC, "hardware and volume", "none without differential privacy"),
+    Field("examples", "numbers", _DESCRIBE, "volume and uptime", _NONE, private=_BUCKET),
+    Field("examples", "numbers", _TRAIN, "volume and uptime", _NONE, private=DROPPED),
+    Field("segments", "numbers", _DESCRIBE, "volume and uptime", _NONE, private=_BUCKET),
+    Field("weights/*", "arrays", _TRAIN, "training data", _NONE, private=DROPPED),
+    Field("gradient/*", "arrays", _TRAIN, "training data", _NONE, "C in L2: each record is clipped to it", _NOISED),
+    Field("delta", "arrays", _TRAIN, "training data", _NONE, private="rounding of the noised gradient"),
+    Field("delta_scales", "arrays", _TRAIN, "training data", _NONE, private="rounding of the noised gradient"),
+    Field("below", "numbers", _TRAIN, "sizes of gradients", "sent under DP only", "1/2", _NOISED),
+    Field("train_loss", "numbers", _TRAIN, _LEARNT, _NONE, "1, in units of loss_cap", _NOISED),
+    Field("cluster_loss", "numbers", _TRAIN, _LEARNT, _NONE, private=DROPPED),
+    Field("holdout_loss", "numbers", _TRAIN | {Kind.CALIBRATE}, _LEARNT, _NONE, private=DROPPED),
+    Field("cluster_sums", "arrays", _STATISTIC, "operating points", _CLIPPED, "rho in L2", _NOISED),
+    Field("cluster_counts", "arrays", _STATISTIC, "share of time in each mode", _CLIPPED, "1 in L2", _NOISED),
+    Field("cluster_spread", "numbers", _STATISTIC, "spread of the operating points", _CLIPPED, "rho^2", _NOISED),
+    Field("calibrated", "numbers", frozenset({Kind.CALIBRATE}), "whether data suffices", "one bit", private=DROPPED),
+    Field("seconds_train", "numbers", _TRAIN, "hardware and volume", _NONE, private=DROPPED),
+    Field("seconds_evaluate", "numbers", _TRAIN, "hardware and volume", _NONE, private=DROPPED),
+    Field("seconds_cluster", "numbers", _STATISTIC, "hardware and volume", _NONE, private=DROPPED),
 )
+
+BESIDE: tuple[tuple[str, str], ...] = (
+    ("that the plant is connected, and when", "not covered by the claim"),
+    ("how long an answer takes", "not covered by the claim; grows with the plant's data"),
+    ("how large an answer is", "the same for every plant and every round of a run"),
+    ("the certificate's name and the address", "not covered by the claim"),
+)
+"""What a peer sees of a plant beside the fields of its messages, and what is said of it under the claim."""
+
+
+def private_fields(inventory: tuple[Field, ...]) -> tuple[Field, ...]:
+    """What may still travel under local differential privacy."""
+    return tuple(f for f in inventory if f.private != DROPPED)
 
 
 def unlisted(packet: Packet, kind: Kind, inventory: tuple[Field, ...]) -> list[str]:

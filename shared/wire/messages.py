@@ -19,9 +19,11 @@ from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_arra
 from shared.wire.inventory import REQUEST, SIGNATURE, Kind, unlisted
 
 WEIGHT = "weights/"
+GRADIENT = "gradient/"
 CLUSTER = "clusters/"
 LARGEST_WEIGHT = 1e4  # in magnitude; neither side takes a model beyond it
 LARGEST_CENTROID = 1e6
+CLIP_LEAST, CLIP_MOST = 1e-4, 1e4
 
 _BEYOND = 2**63
 
@@ -34,9 +36,11 @@ class TrainOrder:
         alpha: weight of the clustering loss.
         step: index of this training round within the run; seeds the order of the batches, so a repeated round repeats
             exactly.
-        one_step: return one gradient step on the whole local set instead of training for the recipe's epochs.
+        one_step: return the gradient on the whole local set (under differential privacy: on a sample of it) instead of
+            training for the recipe's epochs.
         with_statistic: also report the cluster statistic under the incoming model.
         wire: how the update travels back, see `shared.wire.compress`.
+        clip: norm that each record's gradient is clipped to under local differential privacy; 0 without.
     """
 
     alpha: float = 0.0
@@ -44,6 +48,7 @@ class TrainOrder:
     one_step: bool = False
     with_statistic: bool = False
     wire: Wire = "fp32"
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def encode_request(request: Request, signature: str = "") -> Packet:
         order = request.order
         numbers |= {"alpha": order.alpha, "step": order.step}
         numbers |= {"one_step": int(order.one_step), "with_statistic": int(order.with_statistic)}
+        if order.clip:
+            numbers["clip"] = order.clip
         texts["wire"] = order.wire
     return Packet(EncodedModel.of(request.model).arrays, numbers, texts)
 
@@ -167,8 +174,12 @@ def _parse_order(packet: Packet) -> TrainOrder:
     wire = next((known for known in WIRES if known == packet.texts.get("wire")), None)
     if wire is None:
         raise BadPayload(f"wire {str(packet.texts.get('wire'))[:40]!r}, expected one of {', '.join(WIRES)}.")
+    clip = number(packet, "clip") if "clip" in packet.numbers else 0.0
+    if not 0 <= clip <= CLIP_MOST:
+        raise BadPayload(f"clip is {clip:g}, expected 0 to {CLIP_MOST:g}.")
     return TrainOrder(
         wire=wire,
+        clip=clip,
         alpha=alpha,
         step=whole(packet, "step"),
         one_step=bool(whole(packet, "one_step")),
@@ -219,23 +230,28 @@ def _check_clusters(parts: Mapping[str, NDArray[np.generic]]) -> None:
         raise BadPayload("clusters of which none is active.")
 
 
-def parse_weights(packet: Packet, manifest: tuple[TensorSpec, ...]) -> Weights:
+def parse_weights(packet: Packet, manifest: tuple[TensorSpec, ...], prefix: str = WEIGHT) -> Weights:
     """The packet's weights, which must be exactly the manifest's names and shapes, float32 and finite.
+
+    Args:
+        packet: a request or a reply.
+        manifest: the tensors due.
+        prefix: `WEIGHT`, or `GRADIENT` for what a one-step round brings.
 
     Raises:
         BadPayload: a tensor is missing, unknown, of another shape or dtype, NaN or infinite, or beyond 10,000.
     """
-    present = {name.removeprefix(WEIGHT) for name in packet.arrays if name.startswith(WEIGHT)}
+    present = {name.removeprefix(prefix) for name in packet.arrays if name.startswith(prefix)}
     expected = {spec.name for spec in manifest}
     if present != expected:
         missing, extra = sorted(expected - present), sorted(present - expected)
         raise BadPayload(f"tensors missing: {missing[:3] or 'none'}; unknown: {[e[:80] for e in extra[:3]] or 'none'}.")
-    return MappingProxyType({spec.name: _parse_tensor(packet, spec) for spec in manifest})
+    return MappingProxyType({spec.name: _parse_tensor(packet, spec, prefix) for spec in manifest})
 
 
-def _parse_tensor(packet: Packet, spec: TensorSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _parse_tensor(packet: Packet, spec: TensorSpec, prefix: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     try:
-        values = decode_array(packet.arrays[f"{WEIGHT}{spec.name}"], spec.shape).astype(np.float32, copy=False)
+        values = decode_array(packet.arrays[f"{prefix}{spec.name}"], spec.shape).astype(np.float32, copy=False)
     except BadPayload as error:
         raise BadPayload(f"tensor {spec.name}: {error.cause}") from error
     # min and max are NaN when any value is: one pass each, no temporary mask.

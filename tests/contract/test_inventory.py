@@ -71,6 +71,8 @@ ONLY_UNDER = {
     ("cluster_spread", Kind.TRAIN): "statistic in train replies",
     ("delta", Kind.TRAIN): "updates in 8 bits",
     ("delta_scales", Kind.TRAIN): "updates in 8 bits",
+    ("gradient/*", Kind.TRAIN): "no bound, server Adam",
+    ("below", Kind.TRAIN): "local differential privacy",
 }
 # A plant refuses in the describe round and is not asked again; these kinds are refused only by a plant that changes.
 ONLY_WHEN_REFUSED = {("refused", kind) for kind in Kind if kind is not Kind.DESCRIBE}
@@ -79,7 +81,7 @@ ONLY_WHEN_REFUSED = {("refused", kind) for kind in Kind if kind is not Kind.DESC
 @pytest.mark.parametrize("entry", REPLY, ids=lambda entry: f"{entry.part}-{entry.name}")
 def test_every_listed_reply_field_travels_in_every_kind_it_is_listed_for(entry: Field) -> None:
     missing = entry.kinds - carried(run("defaults").received, entry)
-    assert missing == {kind for name, kind in (*ONLY_UNDER, *ONLY_WHEN_REFUSED) if name == entry.name}
+    assert missing == {kind for name, kind in (*ONLY_UNDER, *ONLY_WHEN_REFUSED) if name == entry.name} & entry.kinds
     for kind in missing:
         if (entry.name, kind) in ONLY_UNDER:
             assert kind in carried(run(ONLY_UNDER[entry.name, kind]).received, entry)
@@ -101,7 +103,7 @@ def test_what_is_sensitive_says_what_protects_it() -> None:
 
 def test_no_entry_is_listed_twice() -> None:
     for inventory in (REQUEST, REPLY):
-        listed = [(entry.part, entry.name) for entry in inventory]
+        listed = [(entry.part, entry.name, kind) for entry in inventory for kind in entry.kinds]
         assert len(set(listed)) == len(listed)
 
 
@@ -115,7 +117,7 @@ def test_no_raw_reading_is_as_large_as_what_crosses() -> None:
     for name in SETTINGS:
         for packet in run(name).received:
             for field, raw in packet.arrays.items():
-                assert field.startswith(("weights/", "cluster_sums", "cluster_counts", "delta")), field
+                assert field.startswith(("weights/", "gradient/", "cluster_sums", "cluster_counts", "delta")), field
                 assert 120 not in raw.shape
                 assert 96 not in raw.shape
 

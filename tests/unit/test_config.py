@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.config import RunConfig, build, flatten, read_toml, split_rounds
+from shared.config import PRIVATE, RunConfig, build, flatten, read_toml, split_rounds
 from shared.errors import InvalidConfig
 
 
@@ -175,6 +175,7 @@ OTHER_TEXTS = {
     "recipe.clustering.target": "local",
     "recipe.clustering.clip": "cloud",
     "recipe.threshold.fit_on": "train",
+    "recipe.privacy.engine": "opacus",
     "recipe.threshold.members": ("pot",),
     "rounds.aggregation": "robust",
     "rounds.weighting": "uniform",
@@ -206,7 +207,39 @@ def _with(name: str, value: object) -> RunConfig | None:
         return None
 
 
-@pytest.mark.parametrize(("name", "value"), list(flatten(RunConfig().model_dump(exclude={"engine"}))))
+EVERY = [pair for pair in flatten(RunConfig().model_dump(exclude={"engine"})) if pair[0] != "recipe.privacy.mode"]
+
+
+def test_the_mode_of_privacy_is_part_of_the_digest() -> None:
+    told = {"recipe": {"privacy": {"epsilon": 1.0}}}
+    plain, local = build({"a": PRIVATE, "b": told})[0], build({"a": PRIVATE, "b": told, "c": LOCAL})[0]
+    assert plain.digest != local.digest
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"recipe": {"privacy": {"epsilon": None}}}, "epsilon must be set"),
+    ({"rounds": {"server_optimizer": "avg"}}, "server_optimizer must be adam"),
+    ({"rounds": {"weighting": "examples"}}, "weighting must be uniform"),
+    ({"rounds": {"vote_every": 2}}, "vote_every must be 0"),
+    ({"recipe": {"detector": {"dropout": 0.1}}}, "dropout must be 0"),
+    ({"recipe": {"detector": {"bottleneck": "linear"}}}, "bottleneck must be tanh"),
+    ({"recipe": {"clustering": {"target": "local"}}}, "target must be released"),
+    ({"recipe": {"clustering": {"clip": "public"}}}, "clip must be cloud"),
+    ({"recipe": {"clustering": {"unit": 20}}}, "unit must be at least"),
+    ({"recipe": {"preprocess": {"rolling": 50}}}, "must be unset"),
+    ({"recipe": {"preprocess": {"min_variance": 0.1}}}, "must be unset"),
+]
+LOCAL = {"recipe": {"privacy": {"mode": "local", "epsilon": 3.0}}}
+
+
+@pytest.mark.parametrize(("layer", "telling"), CONTRADICTIONS, ids=[telling for _, telling in CONTRADICTIONS])
+def test_settings_that_contradict_the_claim_of_privacy(layer: dict[str, Any], telling: str) -> None:
+    build({"a": PRIVATE, "b": LOCAL})
+    with pytest.raises(InvalidConfig, match=telling):
+        build({"a": PRIVATE, "b": LOCAL, "c": layer})
+
+
+@pytest.mark.parametrize(("name", "value"), EVERY)
 def test_every_other_setting_is_part_of_the_digest(name: str, value: object) -> None:
     allowed = [config for other in _others(name, value) if (config := _with(name, other)) is not None]
     assert allowed
