@@ -66,6 +66,7 @@ def main(grid: Grid, context: Context) -> None:
         watcher = observer.get() or _watcher(name)
         signature, charge = _signature(store, name), _charge(store, name, config)
         coordinator = Coordinator(config, channel, store, watcher, signature=signature, charge=charge)
+        coordinator.start = store.start_weights(config)
         coordinator.run(state)
         store.finish_run(name, "finished")
 

@@ -30,6 +30,7 @@ from server.transition import Conducted, quorum, settle, settle_describe
 from server.waiting import Notice, Vigil
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
+from shared.model import Weights
 from shared.wire.envelope import Packet
 from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
 from shared.wire.messages import Request, encode_request
@@ -63,6 +64,7 @@ class Coordinator:
         observer: who watches.
         clock: monotonic seconds.
         signature: the operator's over the run, asked for anew with every request; empty when nobody signed it.
+        start: weights to begin with, made from public data; None: fresh ones.
         charge: under central differential privacy, writes a release down before it is made: round, purpose, multiplier.
     """
 
@@ -73,6 +75,7 @@ class Coordinator:
     clock: Callable[[], float] = time.monotonic
     signature: Callable[[], str] = str
     charge: Callable[[int, str, float], None] = unaccounted
+    start: Weights | None = None
     _there: Attendance = field(default_factory=Attendance)
     _replays: Replays = field(default_factory=Replays)
 
@@ -104,7 +107,7 @@ class Coordinator:
     def _round(self, state: RunState, step: Step) -> Outcome:
         if step.action is Action.DESCRIBE:
             conducted, described = self._describe(state, step)
-            outcome: Outcome = settle_describe(state, step, self.config, conducted, described)
+            outcome: Outcome = settle_describe(state, step, self.config, conducted, described, self.start)
             self._there.founded(outcome.state.members, outcome.record.number)
             return outcome
         return settle(state, step, self.config, self._conduct(state, step))

@@ -179,7 +179,12 @@ def votes(step: Step, config: RunConfig) -> bool:
 
 
 def wants_statistic(step: Step, config: RunConfig) -> bool:
-    """Whether a reply carries the cluster statistic: every cluster round, and joint rounds that no refresh follows."""
+    """Whether a reply carries the cluster statistic: every cluster round, and joint rounds that no refresh follows.
+
+    Under differential privacy each statistic costs, so that only cluster rounds and refreshes have one.
+    """
+    if step.action is Action.TRAIN and config.recipe.privacy.on:
+        return False
     if step.action is Action.TRAIN:
         follows = refresh_follows(step.index, config.rounds.joint, config.recipe.clustering)
         return step.phase is Phase.JOINT and not follows

@@ -7,16 +7,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from server import phases
 from server.phases import Action, Step
 from server.rounds import Member, RunState
-from shared.config import PrivacyConfig, RunConfig
+from shared.config import NoiseConfig, PrivacyConfig, RunConfig
 from shared.model import TensorSpec
 from shared.privacy.noise import NoiseDue, noise_due
 from shared.wire.messages import CLIP_LEAST, CLIP_MOST, Request
 
+if TYPE_CHECKING:
+    from shared.privacy.planning import Releases
+
 _RATE = 0.2
+
+
+def planned(config: RunConfig) -> RunConfig:
+    """The settings with noise that fits the budget, where they ask for privacy and name no noise themselves.
+
+    Raises:
+        BudgetTooSmall: the plan has more releases than the budget bears.
+    """
+    privacy = config.recipe.privacy
+    if not privacy.on or privacy.noise != NoiseConfig():
+        return config
+    from shared.privacy.planning import spend  # Imports the accountants.
+
+    filled = spend(privacy, releases(config)).privacy
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"privacy": filled})})
+
+
+def releases(config: RunConfig) -> Releases:
+    """What a run releases of each record: its plan, and a few exchanges more for rounds that have to be repeated."""
+    from shared.privacy.planning import Releases
+
+    actions = [step.action for step in phases.plan(config)]
+    training, still = actions.count(Action.TRAIN), (Action.DESCRIBE, Action.TRAIN, Action.CALIBRATE)
+    statistic = sum(action not in still for action in actions)
+    ranges = int(config.recipe.privacy.ranges == "quantiles")
+    return Releases(training + 1 + training // 50, statistic + 1, ranges)
 
 
 def next_clip(state: RunState, step: Step, config: RunConfig, metrics: Mapping[str, float]) -> float:

@@ -29,7 +29,7 @@ from server.rounds import (
 )
 from shared.clustering import Statistic, cloud_radius, displacement, effective_count, update
 from shared.config import RunConfig
-from shared.model import Clusters, GlobalModel, initial_weights
+from shared.model import Clusters, GlobalModel, Weights, initial_weights
 from shared.schema import SensorSchema
 from shared.wire.gate import Description
 from shared.wire.messages import LARGEST_CENTROID, LARGEST_WEIGHT
@@ -248,9 +248,20 @@ def _cluster_report(
 
 
 def settle_describe(
-    state: RunState, step: Step, config: RunConfig, conducted: Conducted, described: Mapping[str, Description]
+    state: RunState,
+    step: Step,
+    config: RunConfig,
+    conducted: Conducted,
+    described: Mapping[str, Description],
+    start: Weights | None = None,
 ) -> Committed | Failed:
-    """Found the federation on the schema and detector that most plants share; refuse the others with the difference."""
+    """Found the federation on the schema and detector that most plants share; refuse the others with the difference.
+
+    Args:
+        state, step, config, conducted: of the round.
+        described: what each plant said.
+        start: weights to begin with, made from public data; None: fresh ones.
+    """
     schema, refused = _agree(described)
     fitting = {plant: d for plant, d in described.items() if plant not in refused}
     reports = tuple(
@@ -266,7 +277,10 @@ def settle_describe(
     if told := private.hopeless(config, manifest, len(fitting)):
         return Failed(after, record(after, step, Status.FAILED, told, conducted))
     members = found(fitting, config)
-    model = GlobalModel(initial_weights(manifest, config.seed))
+    if start is not None and {n: w.shape for n, w in start.items()} != {s.name: s.shape for s in manifest}:
+        told = "rounds.start is a model of another network than the plants build"
+        return Failed(after, record(after, step, Status.FAILED, told, conducted))
+    model = GlobalModel(initial_weights(manifest, config.seed) if start is None else start)
     after = replace(after, step=state.step + 1, model=model, members=members, schema=schema, manifest=manifest)
     return Committed(after, record(after, step, Status.COMMITTED, None, conducted))
 

@@ -161,6 +161,7 @@ class PrivacyConfig(_Group):
     clip: Annotated[float, Field(gt=0, le=1e6)] = 0.3  # norm that a record's gradient is clipped to, at first
     clip_quantile: Fraction | None = 0.5  # of the records' norms, which it follows; None: it stays
     loss_cap: PositiveFloat = 4.0  # a record's loss counts up to this
+    ranges: Literal["public", "quantiles"] = "public"  # what scales a tag whose operating range nobody published
     noise: NoiseConfig = NoiseConfig()
     engine: Literal["ghost", "opacus"] = "ghost"
 
@@ -206,6 +207,7 @@ class RoundConfig(_Group):
     wire: Literal["fp32", "bf16", "int8"] = "fp32"  # how updates travel; the last two with error feedback
     server_optimizer: Literal["avg", "adam"] = "avg"
     server_learning_rate: Rate = 1e-3
+    start: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of a stored model; empty: fresh weights
     max_update_norm: PositiveFloat = 200.0
     max_examples: Positive = 50_000_000
 
@@ -221,17 +223,6 @@ class RoundConfig(_Group):
 
 TRUSTED: Settings = {"rounds": {"aggregation": "robust", "weighting": "uniform", "vote_every": 5}}
 """What a federation of plants that need not trust each other begins with, laid under its own settings."""
-
-
-PRIVATE: Settings = {
-    "recipe": {
-        "detector": {"hidden": 32, "dropout": 0.0},
-        "clustering": {"clip": "cloud", "kappa": 50.0, "refresh_every": 10},
-    },
-    "rounds": {"server_optimizer": "adam", "weighting": "uniform", "vote_every": 0, "pretrain": 45, "joint": 105},
-}
-"""What a run under local differential privacy begins with, laid under its own settings: one noisy gradient an exchange
-and Adam at the server, a small network, nothing that couples records (docs/privacy.md)."""
 
 
 class DataConfig(_Group):
@@ -351,7 +342,7 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"]) or "the settings"
     source = f" (from {origin[name]})" if name in origin else ""
-    value = "" if isinstance(first["input"], Mapping) and first["loc"] else f" = {_shown(first['input'])}"
+    value = "" if isinstance(first["input"], Mapping) else f" = {_shown(first['input'])}"
     return f"{name}{value}{source}: {first['msg'].removeprefix('Value error, ')}."
 
 

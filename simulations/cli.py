@@ -62,6 +62,43 @@ Window = Annotated[int | None, typer.Option(help="Window length, in samples.", r
 Stride = Annotated[int | None, typer.Option(help="Step between training windows.", rich_help_panel=_TRAIN)]
 Batch = Annotated[int | None, typer.Option(help="Batch size; 0: the whole local set.", rich_help_panel=_TRAIN)]
 Clusters = Annotated[int | None, typer.Option(help="Number of clusters.", rich_help_panel=_TRAIN)]
+_PRIVACY = "Differential privacy"
+SecureAggregation = Annotated[
+    bool,
+    typer.Option("--secure-aggregation", help="Refused, with the reason.", rich_help_panel=_PRIVACY, hidden=True),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        help="Train under differential privacy with this budget for the whole run.", rich_help_panel=_PRIVACY, min=0.0
+    ),
+]
+Delta = Annotated[float | None, typer.Option(help="Default 1e-5.", rich_help_panel=_PRIVACY)]
+Unit = Annotated[
+    str | None,
+    typer.Option(
+        help="Record that is protected: a segment of so many samples (default 60), or of a time such as 10min or 8h.",
+        rich_help_panel=_PRIVACY,
+    ),
+]
+Dp = Annotated[
+    str | None,
+    typer.Option(
+        help="local (default): each site adds its own noise; central: the server does, for whole sites.",
+        rich_help_panel=_PRIVACY,
+    ),
+]
+PublicStart = Annotated[
+    str | None,
+    typer.Option(
+        help="Under local privacy, begin with weights trained on made plants: auto (default), none, or generated, "
+        "twin-swat, twin-wadi.",
+        rich_help_panel=_PRIVACY,
+    ),
+]
+DpEngine = Annotated[
+    str | None, typer.Option(help="ghost (default), or opacus: slow, to compare.", rich_help_panel=_PRIVACY)
+]
 Engine = Annotated[str | None, typer.Option(help="inprocess (default) or ray.", rich_help_panel=_ENGINE)]
 Workers = Annotated[
     int | None, typer.Option(help="Sites at the same time; default one a core.", rich_help_panel=_ENGINE)
@@ -95,6 +132,13 @@ def simulate(
     clusters: Clusters = None,
     weighting: Weighting = None,
     server_optimizer: Optimizer = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
+    unit: Unit = None,
+    dp: Dp = None,
+    dp_engine: DpEngine = None,
+    public_start: PublicStart = None,
+    secure_aggregation: SecureAggregation = False,
     engine: Engine = None,
     workers: Workers = None,
     device: Device = None,
@@ -122,10 +166,23 @@ def simulate(
         "recipe.clustering.clusters": clusters,
         "rounds.weighting": weighting,
         "rounds.server_optimizer": server_optimizer,
+        "recipe.privacy.epsilon": epsilon,
+        "recipe.privacy.delta": delta,
+        "recipe.privacy.mode": dp,
+        "recipe.privacy.engine": dp_engine,
         "seed": seed,
     }
+    if unit is not None:
+        from simulations.settings import parse_unit
+
+        given |= parse_unit(unit)
+    if secure_aggregation:
+        from shared.errors import SecureAggregationRefused
+
+        raise SecureAggregationRefused("secure aggregation through Flower 1.41 hides nothing that has to be hidden.")
     engine_flags = {"engine.name": engine, "engine.workers": workers, "engine.device": device}
-    changing = any(value is not None for value in (*given.values(), preset, rounds, store, out)) or bool(setting)
+    others = (preset, rounds, store, out, public_start)
+    changing = any(value is not None for value in (*given.values(), *others)) or bool(setting)
     if resume is not None and changing:
         raise typer.BadParameter("a resumed run keeps its settings; only --engine, --workers and --device may be given")
     if as_json and not plan:
@@ -143,7 +200,7 @@ def simulate(
         _run(RunFolder(resume), engine_flags)
         return
     assert out is not None
-    _start(RunFolder(out), preset, {**given, **engine_flags}, rounds, setting or [], store)
+    _start(RunFolder(out), preset, {**given, **engine_flags}, rounds, setting or [], store, public_start or "auto")
 
 
 def _plan(preset: str | None, flags: dict[str, Any], rounds: int | None, setting: list[str], as_json: bool) -> None:
@@ -179,13 +236,15 @@ def _start(
     rounds: int | None,
     setting: list[str],
     store: str | None,
+    public_start: str,
 ) -> None:
+    from simulations.public_start import check_source
     from simulations.settings import layered
 
     config, origin = layered(preset, flags, rounds, setting)
     from simulations.simulate import begin  # Imports torch: seconds that a wrong option should not cost.
 
-    begin(config, origin, folder, store or ".")
+    begin(config, origin, folder, store or ".", check_source(public_start, config))
     _run(folder, {})
 
 

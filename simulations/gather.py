@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from client.ingest.base import load
-from client.training.workspace import CONSTANT, Workspace, prepare
+from client.training.workspace import CONSTANT, prepare
 from shared.config import Recipe, RunConfig
-from shared.errors import InvalidConfig, NothingToLearn, TooFewRows, TooFewSites
+from shared.errors import CrossplantError, InvalidConfig, NothingToLearn, PrivacyError, TooFewRows, TooFewSites
 from shared.series import Repair, SiteData
 from simulations.made import MADE, make_sites
 from simulations.partition import Asked, default_partition, partition
@@ -41,22 +43,43 @@ def gather(config: RunConfig) -> Gathered:
     how, sites = _partitioned(config)
     usable: list[SiteData] = []
     notes: list[Repair] = []
-    refusals: list[str] = []
+    refusals: list[CrossplantError] = []
     for site in sites:
         try:
-            workspace = prepare(site, config.recipe)
-        except (TooFewRows, NothingToLearn) as error:
-            refusals.append(error.cause)
+            repairs = _checked(site, config.recipe)
+        except (TooFewRows, NothingToLearn, PrivacyError) as error:
+            refusals.append(error)
             notes.append(Repair(site.name, f"left out: {error.cause}", len(site.train_TD)))
             continue
         usable.append(site)
-        notes += [*site.repairs, *workspace.repairs, *_test_notes(site, workspace)]
+        notes += [*site.repairs, *repairs, *_test_notes(site)]
     if len(usable) < 2:
-        shown = " ".join(refusals[:3])
-        raise TooFewSites(f"{len(usable)} of {len(sites)} sites can take part, a federation needs 2. {shown}".strip())
+        raise _too_few(len(usable), len(sites), refusals)
     # What changed the data comes first; constant tags are many, and common.
     ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))
     return Gathered(tuple(usable), tuple(ordered), how)
+
+
+def _checked(site: SiteData, recipe: Recipe) -> tuple[Repair, ...]:
+    """Repairs of a site that can take part.
+
+    Raises:
+        TooFewRows, NothingToLearn: it cannot.
+        PrivacyError: not under the claim that the run makes.
+    """
+    if recipe.privacy.mode != "local":
+        return prepare(site, recipe).repairs
+    from client.agent.private import PrivateDesk  # Imports cryptography.
+
+    PrivateDesk(site, Path(), None, torch.device("cpu")).size(recipe)
+    return ()
+
+
+def _too_few(usable: int, sites: int, refusals: Sequence[CrossplantError]) -> CrossplantError:
+    shown = " ".join(error.cause for error in refusals[:5])
+    cause = f"{usable} of {sites} sites can take part, a federation needs 2. {shown}".strip()
+    private = next((error for error in refusals if isinstance(error, PrivacyError)), None)
+    return TooFewSites(cause) if private is None else type(private)(cause, private.cure)
 
 
 def _partitioned(config: RunConfig) -> tuple[str, Sequence[SiteData]]:
@@ -88,7 +111,7 @@ def _least_segment(recipe: Recipe) -> int:
     return math.ceil(recipe.detector.window / recipe.training.holdout) * recipe.preprocess.every
 
 
-def _test_notes(site: SiteData, workspace: Workspace) -> list[Repair]:
+def _test_notes(site: SiteData) -> list[Repair]:
     if len(site.test_TD) == 0 or site.labels_T is None:
         return [Repair(site.name, "no labelled test data: the site trains, but is not measured", len(site.test_TD))]
     return []

@@ -40,6 +40,18 @@ WARM_UP = 600  # rows run before recording, so that no start-up transient is lef
 BAR_PER_M = 0.0981
 MIXED = 0.9  # share of tank 2 that one row's inflow can replace at most: explicit steps stay stable below 1
 DRY_M = 0.1  # pumps draw air below this level
+DEMAND, MARKS_M, LIFT_M, SOURCE_C = (6.0, 20.0), (0.8, 3.2), (6.0, 15.0), (8.0, 16.0)
+"""Of any plant that can be drawn: mean demand m3/h, low and high marks, lift, mean temperature of the source."""
+INLET, PUMP, FRICTION, SWING = 2.5, 2.0, 1.2, 0.45
+"""At most, too: capacities in demands, bar lost at a flow of one demand, swing of the demand over the day."""
+_BAR = (BAR_PER_M * MARKS_M[0], BAR_PER_M * MARKS_M[1])
+RANGES = (
+    *((0.0, 1.0), (0.0, INLET * DEMAND[1]), MARKS_M, _BAR),
+    *((0.0, 1.0), (BAR_PER_M * LIFT_M[0] + _BAR[0], BAR_PER_M * LIFT_M[1] + _BAR[1] + FRICTION * PUMP**2)),
+    (0.0, PUMP * DEMAND[1]),
+    *(MARKS_M, _BAR, (DEMAND[0] * (1 - SWING), DEMAND[1] * (1 + SWING)), (SOURCE_C[0] - 1.5, SOURCE_C[1] + 2.5)),
+)
+"""Operating range of each tag over all plants that can be drawn: of this file, not of any plant's data."""
 
 Kind = Literal["stuck", "spoof", "bias", "drift", "override", "masked", "leak"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -131,6 +143,7 @@ def _site(number: int, rows: int, seed: int) -> SiteData:
         test_TD=series_TD[rows:],
         labels_T=_labels(faults, WARM_UP + rows, test_rows),
         source=f"generated, seed {seed}, plant {number}",
+        ranges=RANGES,
     )
 
 
@@ -143,7 +156,7 @@ def _labels(faults: tuple[Fault, ...], first: int, rows: int) -> BoolArray:
 
 def draw_plant(rng: Generator) -> Plant:
     """Draw a plant whose tanks cycle in about an hour."""
-    demand = rng.uniform(6, 20)
+    demand = rng.uniform(*DEMAND)
     low = rng.uniform(0.8, 1.6, 2)
     high = low + rng.uniform(0.8, 1.6, 2)
     return Plant(
@@ -151,12 +164,12 @@ def draw_plant(rng: Generator) -> Plant:
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         capacity=tuple((demand * rng.uniform([2.1, 1.7], [2.5, 2.0])).tolist()),
-        lift=rng.uniform(6, 15),
+        lift=rng.uniform(*LIFT_M),
         friction=rng.uniform(0.5, 1.2) / demand**2,
         demand=demand,
         swing=rng.uniform(0.15, 0.3),
         phase=rng.uniform(0, 2 * np.pi),
-        source_c=rng.uniform(8, 16),
+        source_c=rng.uniform(*SOURCE_C),
         level_noise=rng.uniform(0.003, 0.008),
         flow_noise=rng.uniform(0.005, 0.01),
     )

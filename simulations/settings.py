@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -10,7 +11,11 @@ from typing import Any
 
 from shared.config import RunConfig, Settings, build, read_toml, split_rounds
 from shared.errors import InvalidConfig, UnknownName
+from shared.privacy.defaults import PRIVATE
 from simulations.made import MADE
+
+PRIVACY = ("recipe.privacy.epsilon", "recipe.privacy.delta", "recipe.privacy.mode")
+"""Flags of which one is enough to ask for differential privacy."""
 
 _DEEPEST = 8  # dots in a setting's name
 
@@ -44,6 +49,27 @@ def nested(dotted: str, value: Any) -> Settings:
     """
     head, _, rest = dotted.partition(".")
     return {head: nested(rest, value) if rest else value}
+
+
+_UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_unit(text: str) -> dict[str, Any]:
+    """`--unit`: a number of samples, or a time with its unit.
+
+    Raises:
+        InvalidConfig: it is neither.
+
+    Example:
+        >>> parse_unit("60"), parse_unit("10min")
+        ({'recipe.clustering.unit': 60}, {'recipe.privacy.unit_s': 600.0})
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(s|min|h|d)?", text.strip())
+    if found is None or float(found[1]) <= 0 or (found[2] is None and "." in found[1]):
+        raise InvalidConfig(f"--unit {text[:40]!r} is no length.", "Write 60 for samples, or 90s, 10min, 8h, 1d.")
+    if found[2] is None:
+        return {"recipe.clustering.unit": int(found[1])}
+    return {"recipe.privacy.unit_s": float(found[1]) * _UNITS_S[found[2]]}
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -88,6 +114,9 @@ def layered(
     layers: dict[str, Settings] = {}
     if preset is not None:
         layers[f"preset {preset}"] = load_preset(preset)
+    if any(flags.get(name) is not None for name in PRIVACY):
+        layers["differential privacy"] = PRIVATE
+        layers["--dp"] = nested("recipe.privacy.mode", "local")
     if rounds is not None:
         pretrain, joint = split_rounds(rounds)
         layers["--rounds"] = {"rounds": {"pretrain": pretrain, "joint": joint}}
@@ -98,6 +127,10 @@ def layered(
         name, value = parse_assignment(text)
         layers[f"--set {name}"] = nested(name, value)
     config, origin = build(layers)
+    if config.recipe.privacy.on:
+        from server.private import planned  # Imports the accountants.
+
+        config = planned(config)
     check_dataset(config.data.dataset)
     check_partition(config.data.partition)
     return config, origin

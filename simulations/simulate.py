@@ -20,6 +20,7 @@ from shared import detectors, thresholds
 from shared.config import EngineConfig, RunConfig
 from shared.errors import InvalidConfig, RoundError, RunDirectoryInUse, UnknownName
 from shared.metrics.summary import macro
+from shared.model import GlobalModel
 from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, pooled_evaluation, result_rows
 from simulations.gather import Gathered, gather
@@ -46,8 +47,16 @@ class Finished:
     seconds: float
 
 
-def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store: str = ".") -> RunIndex:
+def begin(
+    config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store: str = ".", public: str = ""
+) -> RunIndex:
     """Prepare a run: data first, so that nothing is written when there is something wrong with it.
+
+    Args:
+        config, origin: the settings, and where each came from.
+        folder: to make.
+        store: where rounds are kept; `.` means in the folder.
+        public: made plants to train the first weights on, see `simulations.public_start`; empty: none.
 
     Raises:
         CrossplantError: the folder is in use, or the data cannot be used.
@@ -61,13 +70,32 @@ def begin(config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store
         )
         raise InvalidConfig(f"--store {store!r} is no database URL.", cure)
     gathered = gather(config)
+    start = _start(config, gathered, public)
     models = None if store == "." else folder.root / "models"
     location = str(folder.root) if store == "." else store
     with RoundStore.create(location, models) as opened, opened.lock():
         if folder.complete:
             raise RunDirectoryInUse(f"{folder.root} was taken by another run just now.")
         with folder.undone_on_failure():
+            if start is not None:
+                config = config.model_copy(
+                    update={"rounds": config.rounds.model_copy(update={"start": opened.keep_start(start)})}
+                )
             return _fill(folder, opened, config, dict(origin), store, gathered)
+
+
+def _start(config: RunConfig, gathered: Gathered, public: str) -> GlobalModel | None:
+    """Weights trained on made plants, where these have the tags of the run's."""
+    if not public:
+        return None
+    from simulations.public_start import pretrained, public_plants
+
+    plants = public_plants(public, config)
+    if plants[0].schema.tags != gathered.sites[0].schema.tags:
+        raise InvalidConfig(
+            f"--public-start {public}: these plants have other tags than the run's.", "Choose others, or none."
+        )
+    return pretrained(plants, config, resolve_device(config.engine.device))
 
 
 def _fill(

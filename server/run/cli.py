@@ -63,12 +63,14 @@ def start_run(
     The file may be empty: its settings lie over defaults for plants that need not trust each other (robust aggregation,
     equal weights, votes); deploy/examples/run.toml is one. CROSSPLANT_CA_PASSPHRASE unlocks the key that signs.
     """
+    from server.private import planned
     from server.provision.signing import sign_run
     from server.run.place import ServerPlace
     from server.run.runs import ask_for, told_store
     from server.run.serve import approved
     from shared.config import TRUSTED, build
     from shared.errors import UnknownName
+    from shared.privacy.defaults import private_layers
 
     place = ServerPlace.of(federation)
     place.read_endpoint()
@@ -77,7 +79,8 @@ def start_run(
     for plant in roster:
         if plant not in known:
             raise UnknownName("approved plant", plant, list(known))
-    config, _ = build({"federation": TRUSTED, str(settings): _read(settings)})
+    asked = _read(settings)
+    config = planned(build({"federation": TRUSTED, **private_layers(asked), str(settings): asked})[0])
     now = datetime.now(UTC)
     run = name or f"run-{now:%Y%m%d-%H%M%S}"
     signature = "" if unsigned else sign_run(place.root, run, config, roster, now, valid_days)

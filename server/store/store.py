@@ -29,7 +29,7 @@ from server.store.rows import RunInfo, RunStatus, StoredState, read_info, read_r
 from server.store.tables import RoundRow, RunRow, SignatureRow
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, RoundNotFound, StoreError, StoreUnreadable
-from shared.model import GlobalModel
+from shared.model import GlobalModel, Weights
 
 
 class RoundStore:
@@ -130,6 +130,19 @@ class RoundStore:
             if signature:
                 session.flush()  # the run's row first: the signature refers to it
                 session.add(_signature_row(name, signature))
+
+    def keep_start(self, model: GlobalModel) -> str:
+        """Keep a model that a run may begin with; the digest to give as `rounds.start`."""
+        return ModelFiles(self._require_models_dir()).put(model)
+
+    def start_weights(self, config: RunConfig) -> Weights | None:
+        """The weights that a run begins with; None: fresh ones.
+
+        Raises:
+            ModelCorrupt: the model that the settings name is missing or changed.
+        """
+        start = config.rounds.start
+        return ModelFiles(self._require_models_dir()).get(start).weights if start else None
 
     def sign_run(self, name: str, signature: str) -> None:
         """Keep a signature over a run in the place of the one that it has.

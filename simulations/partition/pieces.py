@@ -42,6 +42,7 @@ def join(name: str, sites: Sequence[SiteData]) -> SiteData:
         group=sites[0].group if len({site.group for site in sites}) == 1 else "",
         source=f"{few([site.name for site in sites])} end to end; {sites[0].source}",
         repairs=(*(note for site in sites for note in site.repairs), *unlabelled),
+        ranges=sites[0].ranges if len({site.ranges for site in sites}) == 1 else None,
     )
 
 

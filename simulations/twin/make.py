@@ -13,7 +13,7 @@ from pathlib import Path
 
 from numpy.random import SeedSequence, default_rng
 
-from shared.catalogue import tags
+from shared.catalogue import operating_ranges, tags
 from shared.errors import FileTrouble, InvalidConfig, RunDirectoryInUse
 from shared.schema import SensorSchema
 from shared.series import SiteData
@@ -106,6 +106,7 @@ def as_site(name: str, normal: Recording, attack: Recording) -> SiteData:
         test_TD=attack.values_TD,
         labels_T=attack.labels_T,
         source=f"twin, {normal.layout} layout",
+        ranges=operating_ranges([tag.name for tag in tags(normal.layout)]),
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.config import PRIVATE, RunConfig, build, flatten, read_toml, split_rounds
+from shared.config import RunConfig, build, flatten, read_toml, split_rounds
 from shared.errors import InvalidConfig
+from shared.privacy.defaults import PRIVATE
 
 
 def test_later_layers_win_and_say_so() -> None:
@@ -176,6 +177,7 @@ OTHER_TEXTS = {
     "recipe.clustering.clip": "cloud",
     "recipe.threshold.fit_on": "train",
     "recipe.privacy.engine": "opacus",
+    "recipe.privacy.ranges": "quantiles",
     "recipe.threshold.members": ("pot",),
     "rounds.aggregation": "robust",
     "rounds.weighting": "uniform",

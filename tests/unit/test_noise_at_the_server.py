@@ -12,8 +12,9 @@ from server.central import CentralFold, drowned
 from server.phases import plan
 from server.rounds import Member, RunState
 from shared.clustering import Statistic
-from shared.config import PRIVATE, RunConfig, build
+from shared.config import RunConfig, build
 from shared.model import GlobalModel, TensorSpec
+from shared.privacy.defaults import PRIVATE
 from shared.privacy.mechanisms import Randomness
 from shared.privacy.noise import least_norm
 from shared.wire.envelope import PROTOCOL, Packet, encode_array
