@@ -51,7 +51,7 @@ class Site:
 
 def measure(scratch: Path, quick: bool) -> list[Figure]:
     """Ten sites of 10 batches of 128, the default network, 1 worker, 1 thread."""
-    _keep_freed_memory()
+    keep_freed_memory()
     plants, epochs = (3, 4) if quick else (10, 7)
     config = settings(epochs, seed=0)
     data = [_site(number, config.recipe) for number in range(plants)]
@@ -86,7 +86,8 @@ def _figures(rounds: list[tuple[RoundRecord, float, float]], plain: Plain, plant
     ]
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
+    """Tell glibc to hand no freed memory back from now on."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     trim_threshold, mmap_threshold = -1, -3
     if mallopt is not None:

@@ -374,6 +374,7 @@ class _Judge:
             wire=rounds.wire,
             schema=state.schema.fingerprint if state.schema else "",
             gradient=request.order.one_step,
+            measured=config.recipe.privacy.mode != "central",
         )
         self._config = config
 

@@ -65,6 +65,13 @@ def next_clip(state: RunState, step: Step, config: RunConfig, metrics: Mapping[s
     return min(max(now * math.exp(-_RATE * (below - privacy.clip_quantile)), CLIP_LEAST), CLIP_MOST)
 
 
+def with_clip(state: RunState, step: Step, config: RunConfig, metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """A training round's metrics, and the clip that records' gradients were cut to: for people, nothing follows it."""
+    if config.recipe.privacy.mode != "local" or step.action is not Action.TRAIN:
+        return metrics
+    return {**metrics, "clip": phases.record_clip(state, config)}
+
+
 def floor(config: RunConfig, plants: int, radius: float) -> float:
     """Counts below this are taken for nothing: `n_min`, or three standard deviations of the plants' noise together."""
     privacy = config.recipe.privacy

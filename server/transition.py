@@ -86,7 +86,8 @@ def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted
     illegal = _illegal(model)
     if illegal:
         return _skip(state, step, config, conducted, f"model: {illegal} after {_what_moved(config)}")
-    conducted = replace(conducted, reports=_with_clips(conducted))
+    told = replace(conducted.aggregate, metrics=private.with_clip(state, step, config, conducted.aggregate.metrics))
+    conducted = replace(conducted, reports=_with_clips(conducted), aggregate=told)
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
     after = replace(after, anchor=anchor, norms=remember(state.norms, conducted.aggregate.norms))
     after = replace(after, clip=private.next_clip(state, step, config, conducted.aggregate.metrics))

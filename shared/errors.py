@@ -35,14 +35,22 @@
     │   ├── AgentUnreachable   CP-604
     │   ├── AuditBroken        CP-605
     │   └── AgentBusy          CP-606
-    └── ServiceError           CP-8xx  processes that run for years (CP-7xx: shared/pki/trouble.py)
-        ├── ProcessFailed      CP-801
-        ├── ServerUnreachable  CP-802
-        ├── ServerRefused      CP-803
-        ├── PortTaken          CP-804
-        ├── AlreadyRunning     CP-805
-        ├── NotRunning         CP-806
-        └── ServerStateDamaged CP-807
+    ├── ServiceError           CP-8xx  processes that run for years (CP-7xx: shared/pki/trouble.py)
+    │   ├── ProcessFailed      CP-801
+    │   ├── ServerUnreachable  CP-802
+    │   ├── ServerRefused      CP-803
+    │   ├── PortTaken          CP-804
+    │   ├── AlreadyRunning     CP-805
+    │   ├── NotRunning         CP-806
+    │   └── ServerStateDamaged CP-807
+    └── PrivacyError           CP-9xx  a promise about records that cannot be kept
+        ├── PrivacyUnmet       CP-901
+        ├── BudgetTooSmall     CP-902
+        ├── BudgetSpent        CP-903
+        ├── LedgerBroken       CP-904
+        ├── TooFewRecords      CP-905
+        ├── NoiseDrowns        CP-906
+        └── SecureAggregationRefused CP-907
 
 Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts
 are not.
@@ -378,3 +386,62 @@ class ServerStateDamaged(ServiceError):
 
     code = "CP-807"
     cure = "Move it away and start again: rounds, models and keys are kept elsewhere."
+
+
+class PrivacyError(CrossplantError):
+    """A promise about single records cannot be kept as asked."""
+
+    code = "CP-900"
+    cure = "`crossplant privacy plan` shows what a budget buys before anything is spent."
+
+
+class PrivacyUnmet(PrivacyError):
+    """A setting contradicts the differential privacy that is claimed."""
+
+    code = "CP-901"
+    cure = "Change the setting, or run without --epsilon; docs/privacy.md lists what a claim asks of the others."
+
+
+class BudgetTooSmall(PrivacyError):
+    """No noise of a useful size keeps the planned releases within epsilon."""
+
+    code = "CP-902"
+    cure = "Ask for a larger --epsilon or fewer rounds; `crossplant privacy plan` shows what each costs."
+
+
+class BudgetSpent(PrivacyError):
+    """A release would take a plant's ledger beyond its budget."""
+
+    code = "CP-903"
+    cure = "Nothing was sent. Raise the budget in the plant's policy.toml, or leave the plant out from here on."
+
+
+class LedgerBroken(PrivacyError):
+    """A privacy ledger cannot be written, or what it holds cannot be trusted."""
+
+    code = "CP-904"
+    cure = "Nothing is released without it: restore its folder, ledger.jsonl and key together, from a backup."
+
+
+class TooFewRecords(PrivacyError):
+    """A plant has too few records for the epsilon that is claimed."""
+
+    code = "CP-905"
+    cure = "Leave the plant out, give it more training data, choose a shorter --unit, or claim a larger --epsilon."
+
+
+class NoiseDrowns(PrivacyError):
+    """Central noise would be many times larger than the update it is added to."""
+
+    code = "CP-906"
+    cure = "Use --dp local, take part with more plants, or shrink the network."
+
+
+class SecureAggregationRefused(PrivacyError):
+    """Secure aggregation was asked for; Flower's gives no secrecy, and Crossplant brings none of its own."""
+
+    code = "CP-907"
+    cure = (
+        "Leave it off: TLS, local differential privacy and the agent's policy carry the claim; "
+        "docs/decisions/0014-secure-aggregation-is-refused.md gives the reasons."
+    )

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "bundle": Entry("shared.bundle.cli", "bundle_app", "Look into a bundle; check its signature and its files."),
     "preflight": Entry("shared.preflight.cli", "preflight_app", "Check whether a plant or the operator can start."),
     "data": Entry("simulations.data_cli", "data_app", "Check, show and list data sets; make plants to try things on."),
+    "privacy": Entry("shared.privacy.cli", "privacy_app", "What leaves a plant, what a budget buys, what was spent."),
     "config": Entry("simulations.cli", "config_app", "Show the effective settings and where each came from."),
 }
 

@@ -11,6 +11,8 @@ from shared.schema import SensorSchema
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+Ranges = tuple[tuple[float, float] | None, ...]
+"""Low and high of each tag in normal operation as its makers or operators publish them; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SiteData:
         group: the subsystem, stage or machine that the site belongs to, if any.
         source: where the data came from, for the report.
         repairs: what the loader changed.
+        ranges: public operating ranges, one a tag, never read off this data; None: none are known.
     """
 
     name: str
@@ -57,3 +60,4 @@ class SiteData:
     group: str = ""
     source: str = ""
     repairs: tuple[Repair, ...] = field(default_factory=tuple)
+    ranges: Ranges | None = None

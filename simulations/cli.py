@@ -210,16 +210,22 @@ def _plan(preset: str | None, flags: dict[str, Any], rounds: int | None, setting
     config, _ = layered(preset, flags, rounds, setting)
     from simulations.gather import gather
     from simulations.given import print_shares, shares
+    from simulations.private import print_plan, private_plan
 
     gathered = gather(config)
     given, notes = shares(gathered.sites), [str(note) for note in gathered.notes]
+    private = private_plan(config, gathered.sites, gathered.left_out)
     if as_json:
-        head = {"dataset": config.data.dataset, "partition": gathered.partition}
+        head: dict[str, Any] = {"dataset": config.data.dataset, "partition": gathered.partition}
+        if private is not None:
+            head["privacy"] = private.model_dump(mode="json")
         typer.echo(json.dumps({**head, **given.model_dump(mode="json"), "notes": notes}, indent=1, allow_nan=False))
         return
     console = lasting_console()
     _print_notes(console, notes, "use --json for all of them")
     print_shares(console, given)
+    if private is not None:
+        print_plan(console, private)
 
 
 def _print_notes(console: Console, notes: Sequence[str], rest: str) -> None:
@@ -242,9 +248,13 @@ def _start(
     from simulations.settings import layered
 
     config, origin = layered(preset, flags, rounds, setting)
+    source = check_source(public_start, config)
     from simulations.simulate import begin  # Imports torch: seconds that a wrong option should not cost.
 
-    begin(config, origin, folder, store or ".", check_source(public_start, config))
+    if source:
+        line = f"First weights: trained on plants that are made, as {source}; costs no epsilon (--public-start none)."
+        lasting_console().print(line, highlight=False, markup=False, soft_wrap=True)
+    begin(config, origin, folder, store or ".", source)
     _run(folder, {})
 
 
@@ -273,6 +283,8 @@ def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
     console.print(site_table(finished.results))
     for line in finished.unmeasured:
         console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in finished.spent.short if finished.spent else ():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {folder.report}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -12,10 +12,20 @@ import torch
 from client.ingest.base import load
 from client.training.workspace import CONSTANT, prepare
 from shared.config import Recipe, RunConfig
-from shared.errors import CrossplantError, InvalidConfig, NothingToLearn, PrivacyError, TooFewRows, TooFewSites
+from shared.detectors import build
+from shared.errors import (
+    CrossplantError,
+    InvalidConfig,
+    NoiseDrowns,
+    NothingToLearn,
+    PrivacyError,
+    TooFewRows,
+    TooFewSites,
+)
 from shared.series import Repair, SiteData
 from simulations.made import MADE, make_sites
 from simulations.partition import Asked, default_partition, partition
+from simulations.private import LeftOut, left_out
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,13 @@ class Gathered:
         sites: two or more, sorted by name as the loaders sort them.
         notes: repairs, in words.
         partition: how the data became sites.
+        left_out: sites that the run's claim of differential privacy does not bear.
     """
 
     sites: tuple[SiteData, ...]
     notes: tuple[Repair, ...]
     partition: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def gather(config: RunConfig) -> Gathered:
@@ -39,25 +51,30 @@ def gather(config: RunConfig) -> Gathered:
     Raises:
         DataError: data is missing or broken, or fewer than two sites are left.
         UnknownName: there is no such data set or partition.
+        PrivacyError: the claim that the run makes cannot be kept, or not usefully.
     """
     how, sites = _partitioned(config)
     usable: list[SiteData] = []
     notes: list[Repair] = []
     refusals: list[CrossplantError] = []
+    unprotected: list[LeftOut] = []
     for site in sites:
         try:
             repairs = _checked(site, config.recipe)
         except (TooFewRows, NothingToLearn, PrivacyError) as error:
             refusals.append(error)
             notes.append(Repair(site.name, f"left out: {error.cause}", len(site.train_TD)))
+            if isinstance(error, PrivacyError):
+                unprotected.append(left_out(site, config, error.cause))
             continue
         usable.append(site)
         notes += [*site.repairs, *repairs, *_test_notes(site)]
     if len(usable) < 2:
         raise _too_few(len(usable), len(sites), refusals)
+    _check_central(config, usable)
     # What changed the data comes first; constant tags are many, and common.
     ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))
-    return Gathered(tuple(usable), tuple(ordered), how)
+    return Gathered(tuple(usable), tuple(ordered), how, tuple(unprotected))
 
 
 def _checked(site: SiteData, recipe: Recipe) -> tuple[Repair, ...]:
@@ -73,6 +90,25 @@ def _checked(site: SiteData, recipe: Recipe) -> tuple[Repair, ...]:
 
     PrivateDesk(site, Path(), None, torch.device("cpu")).size(recipe)
     return ()
+
+
+def _check_central(config: RunConfig, sites: Sequence[SiteData]) -> None:
+    """Refuse central differential privacy that would train on noise, before anything is written.
+
+    Raises:
+        NoiseDrowns: with the ratio.
+    """
+    if config.recipe.privacy.mode != "central":
+        return
+    from server.central import WORST, drowned  # Imports cryptography.
+
+    values = sum(spec.size for spec in build(config.recipe.detector, sites[0].schema.dim).manifest())
+    ratio = drowned(config.recipe.privacy.noise.weights, values, len(sites))
+    if ratio > WORST:
+        raise NoiseDrowns(
+            f"noise would drown the signal: z sqrt(d) / n is {ratio:,.0f} for {len(sites)} plants and {values:,} "
+            f"weights, at most {WORST:g} is worth training with."
+        )
 
 
 def _too_few(usable: int, sites: int, refusals: Sequence[CrossplantError]) -> CrossplantError:

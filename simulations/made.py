@@ -36,8 +36,13 @@ def make_sites(config: RunConfig) -> tuple[SiteData, ...]:
 
     make.check(plants, data.days, config.seed)
     layout = TWINS[data.dataset]
-    runs = ((number, make.simulate(number, data.days, layout, config.seed)) for number in range(1, plants + 1))
-    return tuple(make.as_site(f"plant-{number}", normal, attack) for number, (normal, attack) in runs)
+    needed = config.recipe.privacy.on or config.recipe.preprocess.scaling == "ranges"
+    sites = []
+    for number in range(1, plants + 1):
+        normal, attack = make.simulate(number, data.days, layout, config.seed)
+        ranges = make.design_ranges(number, layout, config.seed) if needed else None
+        sites.append(make.as_site(f"plant-{number}", normal, attack, ranges))
+    return tuple(sites)
 
 
 def _plants(config: RunConfig) -> int:

@@ -18,6 +18,7 @@ from shared.disk import replace_file
 from shared.errors import DataUnreadable, NothingToResume, RunDirectoryInUse
 from shared.series import Repair, SiteData
 from simulations.given import Shares
+from simulations.private import LeftOut, PrivateSite
 
 _INDEX = "run.json"
 
@@ -32,6 +33,8 @@ class RunIndex(BaseModel):
         notes: repairs and omissions, in words.
         data: SHA-256 of each plant's training rows: a resumed run must train on the same.
         given: what each site got; None in runs of earlier versions.
+        private: the sites under local differential privacy; empty without.
+        left_out: sites that the claim does not bear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +45,8 @@ class RunIndex(BaseModel):
     notes: tuple[str, ...]
     data: dict[str, str]
     given: Shares | None = None
+    private: tuple[PrivateSite, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)

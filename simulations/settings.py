@@ -11,10 +11,10 @@ from typing import Any
 
 from shared.config import RunConfig, Settings, build, read_toml, split_rounds
 from shared.errors import InvalidConfig, UnknownName
-from shared.privacy.defaults import PRIVATE
+from shared.privacy.defaults import PRIVATE, private_layers
 from simulations.made import MADE
 
-PRIVACY = ("recipe.privacy.epsilon", "recipe.privacy.delta", "recipe.privacy.mode")
+PRIVACY = tuple(f"recipe.privacy.{name}" for name in ("epsilon", "delta", "mode", "unit_s", "engine"))
 """Flags of which one is enough to ask for differential privacy."""
 
 _DEEPEST = 8  # dots in a setting's name
@@ -111,29 +111,44 @@ def layered(
     Raises:
         InvalidConfig, UnknownName: something in them is wrong.
     """
-    layers: dict[str, Settings] = {}
-    if preset is not None:
-        layers[f"preset {preset}"] = load_preset(preset)
-    if any(flags.get(name) is not None for name in PRIVACY):
-        layers["differential privacy"] = PRIVATE
-        layers["--dp"] = nested("recipe.privacy.mode", "local")
+    given = {name: value for name, value in flags.items() if value is not None}
+    parsed = dict(map(parse_assignment, assignments))
+    layers = _beginning(preset, any(name in PRIVACY for name in (*given, *parsed)))
     if rounds is not None:
         pretrain, joint = split_rounds(rounds)
         layers["--rounds"] = {"rounds": {"pretrain": pretrain, "joint": joint}}
-    for name, value in flags.items():
-        if value is not None:
-            layers[f"flag {name}"] = nested(name, value)
-    for text in assignments:
-        name, value = parse_assignment(text)
-        layers[f"--set {name}"] = nested(name, value)
+    layers |= {f"flag {name}": nested(name, value) for name, value in given.items()}
+    layers |= {f"--set {name}": nested(name, value) for name, value in parsed.items()}
     config, origin = build(layers)
-    if config.recipe.privacy.on:
-        from server.private import planned  # Imports the accountants.
-
-        config = planned(config)
+    config, origin = _with_noise(config, origin)
     check_dataset(config.data.dataset)
     check_partition(config.data.partition)
     return config, origin
+
+
+def _beginning(preset: str | None, private: bool) -> dict[str, Settings]:
+    """A preset, with what local differential privacy begins with: below one that asks for it, above any other."""
+    found = {} if preset is None else load_preset(preset)
+    layers = private_layers(found)
+    if preset is not None:
+        layers[f"preset {preset}"] = found
+    if private:
+        layers.setdefault("differential privacy", PRIVATE)
+        layers["--dp"] = nested("recipe.privacy.mode", "local")
+    return layers
+
+
+def _with_noise(config: RunConfig, origin: dict[str, str]) -> tuple[RunConfig, dict[str, str]]:
+    """The settings with the noise that their budget asks for."""
+    if not config.recipe.privacy.on:
+        return config, origin
+    from server.private import planned  # Imports the accountants.
+
+    noised = planned(config)
+    if noised is config:
+        return config, origin
+    names = (f"recipe.privacy.noise.{name}" for name in type(config.recipe.privacy.noise).model_fields)
+    return noised, origin | dict.fromkeys(names, "the plan for epsilon")
 
 
 def check_partition(name: str | None) -> None:

@@ -25,7 +25,9 @@ from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, pooled_evaluation, result_rows
 from simulations.gather import Gathered, gather
 from simulations.given import shares
+from simulations.private import private_sites
 from simulations.rundir import RunFolder, RunIndex, note_lines, write_json
+from simulations.spent import Spent, spent
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Finished:
         results: one a site.
         unmeasured: sites without a usable bundle, and why, in words.
         seconds: training and evaluation, this time.
+        spent: of the privacy budget; None for a run that claims none.
     """
 
     run: str
@@ -45,6 +48,7 @@ class Finished:
     results: tuple[SiteResult, ...]
     unmeasured: tuple[str, ...]
     seconds: float
+    spent: Spent | None = None
 
 
 def begin(
@@ -106,7 +110,14 @@ def _fill(
     run = f"{config.data.dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     opened.start_run(run, config)
     index = RunIndex(
-        run=run, store=store, origin=origin, notes=note_lines(gathered.notes), data=data, given=shares(gathered.sites)
+        run=run,
+        store=store,
+        origin=origin,
+        notes=note_lines(gathered.notes),
+        data=data,
+        given=shares(gathered.sites),
+        private=private_sites(gathered.sites, config),
+        left_out=gathered.left_out,
     )
     folder.write_index(index)
     return index
@@ -160,17 +171,18 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
         _mark(location, index.run, "failed")
         raise
     results, unmeasured = evaluate_sites(plants, folder.bundles, resolve_device(chosen.device), job.workers)
-    _write_results(folder, index.run, config, results)
+    with RoundStore.open(location) as store:
+        records = store.rounds(index.run)
+        spends = spent(folder.root, index.run, config, records, index.private, index.left_out)
+    _write_results(folder, index.run, config, results, spends)
     from simulations.report import Material, write_report  # Imports matplotlib, which nothing before needs.
 
     seconds = time.monotonic() - started
-    with RoundStore.open(location) as store:
-        records = store.rounds(index.run)
     notes = (*unmeasured, *index.notes)
     write_report(
-        folder.report, Material(index.run, config, index.origin, notes, records, results, seconds, index.given)
+        folder.report, Material(index.run, config, index.origin, notes, records, results, seconds, index.given, spends)
     )
-    return Finished(index.run, config, results, unmeasured, seconds)
+    return Finished(index.run, config, results, unmeasured, seconds, spends)
 
 
 def _engine(engine: EngineConfig, flags: Mapping[str, Any]) -> EngineConfig:
@@ -187,7 +199,9 @@ def _mark(location: str, run: str, status: str) -> None:
         store.finish_run(run, status)
 
 
-def _write_results(folder: RunFolder, run: str, config: RunConfig, results: tuple[SiteResult, ...]) -> None:
+def _write_results(
+    folder: RunFolder, run: str, config: RunConfig, results: tuple[SiteResult, ...], spends: Spent | None
+) -> None:
     means = {name: _json_number(value) for name, value in macro(evaluations(results)).items()}
     together = pooled_evaluation(results)
     content: dict[str, Any] = {
@@ -195,6 +209,7 @@ def _write_results(folder: RunFolder, run: str, config: RunConfig, results: tupl
         "config": config.digest,
         "macro": means,
         "pooled": together.to_dict() if together else None,
+        "privacy": spends.to_dict() if spends else None,
         "sites": result_rows(results),
     }
     write_json(folder.results, content)

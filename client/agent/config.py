@@ -27,6 +27,7 @@ class DataSource(Group):
     path: Text
     dataset: Text | None = None
     site: Text | None = None  # of a data set with several natural sites
+    ranges: Text | None = None  # operating ranges, see client.ingest.ranges; None: ranges.csv beside plant.toml, if any
 
 
 def _folder(value: object) -> object:

@@ -25,7 +25,7 @@ def local_agent(plants: Path, number: int, device: str) -> PlantAgent:
     """The agent of the plant with this number; one object a plant in each process.
 
     Args:
-        plants: folder with one folder a plant; bundles go to `bundles/` beside it.
+        plants: folder with one folder a plant; bundles go to `bundles/` beside it, privacy ledgers to `privacy/`.
         number: index into `plant_folders`.
         device: `auto`, `cpu` or `cuda`.
 
@@ -41,7 +41,9 @@ def _agent(plants: Path, number: int, device: str) -> PlantAgent:
     folders = plant_folders(plants)
     if number >= len(folders):
         raise DataNotFound(f"{plants} holds {len(folders)} plants, number {number} was asked for.")
-    return PlantAgent(read_site(folders[number]), plants.parent / "bundles", resolve_device(device), stop)
+    folder, home = folders[number], plants.parent
+    ledger = home / "privacy" / folder.name
+    return PlantAgent(read_site(folder), home / "bundles", resolve_device(device), stop, privacy=ledger)
 
 
 def forget() -> None:

@@ -140,7 +140,12 @@ def guard_config(dim: int) -> GuardConfig | None:
 
 def data_digest(site: SiteData, config: GuardConfig) -> str:
     """SHA-256 over everything that a guard is fitted on, hex."""
-    head = (site.schema.json, repr(tuple(map(int, site.train_starts))).encode(), config.model_dump_json().encode())
+    return site_digest(site, config.model_dump_json().encode())
+
+
+def site_digest(site: SiteData, settings: bytes) -> str:
+    """SHA-256 over a site's training rows, where they begin, its columns and settings, hex."""
+    head = (site.schema.json, repr(tuple(map(int, site.train_starts))).encode(), settings)
     found = hashlib.sha256(b"\n".join(head))
     for first in range(0, len(site.train_TD), _CHUNK):
         found.update(np.ascontiguousarray(site.train_TD[first : first + _CHUNK], "<f4").tobytes())

@@ -15,28 +15,40 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from client.agent.claim import check_claim
 from client.agent.config import Group, read_strict
 from client.agent.hours import Window, next_opening, parse_window
+from client.training.segments import record_rows
 from shared.config import Recipe, Text
-from shared.errors import BadPayload, NotAllowed
+from shared.errors import BadPayload, NotAllowed, PrivacyUnmet
 from shared.wire.envelope import Packet
 from shared.wire.inventory import Kind
 from shared.wire.messages import shown
 from shared.wire.signature import SIGNATURE, Due, verify
 
 WORDS = ("kind", "detector", "schema", "signer", "privacy", "budget", "hours", "resources", "size")
-EPSILON = "privacy_epsilon"
-"""Number of a request: the budget of differential privacy that its run offers."""
 
 Fingerprint = Annotated[str, Field(pattern=r"\ASHA256:[A-Za-z0-9+/]{43}\z")]
 Cap = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class PrivacyFloor(Group):
-    """Differential privacy that a run must offer."""
+    """Differential privacy that a run must offer, and what all runs together may spend of it.
+
+    A run without any is refused where it is `required`, and so is a central one: there the plant's data leave it
+    unprotected. What a run claims is held to the limits in any case; what it really spends, the ledger counts.
+    """
 
     required: bool = False
-    max_epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    max_epsilon: Annotated[float, Field(gt=0, le=1e6)] = 8.0  # of one run
+    budget_epsilon: Annotated[float, Field(gt=0, le=1e6)] | None = None  # of the ledger, for ever; None: max_epsilon
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # at most
+    unit: Cap = 1  # samples that a record must have at least
+
+    @property
+    def budget(self) -> float:
+        """Epsilon that all releases of the plant's ledger may cost together, over all runs."""
+        return self.max_epsilon if self.budget_epsilon is None else self.budget_epsilon
 
 
 class Budget(Group):
@@ -142,11 +154,13 @@ class Facts:
         rows: of training data.
         schema: fingerprint of its sensors.
         plant: its name, which a signed run must be meant for.
+        period_s: between two of its samples.
     """
 
     rows: int
     schema: str
     plant: str
+    period_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ def judge(policy: Policy, packet: Packet, facts: Facts, now: datetime) -> Allowe
     """
     kind, recipe = _kind(policy, packet), _recipe(packet)
     signer = _signer(policy, packet, facts.plant, now)
-    _check_privacy(policy.dp, kind, packet)
+    _check_privacy(policy.dp, recipe, facts)
     _check_recipe(policy, recipe, facts)
     if policy.schema_fingerprint not in ("own", facts.schema):
         cause = f"the data has schema {facts.schema}, the policy allows {policy.schema_fingerprint}."
@@ -223,14 +237,25 @@ def _signer(policy: Policy, packet: Packet, plant: str, now: datetime) -> str:
     return signer
 
 
-def _check_privacy(floor: PrivacyFloor, kind: Kind, packet: Packet) -> None:
-    if not floor.required or kind is Kind.DESCRIBE:
+def _check_privacy(floor: PrivacyFloor, recipe: Recipe, facts: Facts) -> None:
+    privacy = recipe.privacy
+    if privacy.mode != "local":
+        if floor.required:
+            what = "no differential privacy" if privacy.mode == "none" else "central differential privacy only"
+            raise NotAllowed(f"the run offers {what}.", word="privacy")
         return
-    offered = packet.numbers.get(EPSILON)
-    if offered is None:
-        raise NotAllowed("the run offers no differential privacy.", word="privacy")
-    if not 0 < offered <= floor.max_epsilon:  # false for NaN
-        raise NotAllowed(f"epsilon {shown(offered)}, at most {floor.max_epsilon:g} is allowed.", word="privacy")
+    try:
+        check_claim(recipe)
+    except PrivacyUnmet as error:
+        raise NotAllowed(error.cause, word="privacy") from error
+    samples = record_rows(recipe, facts.period_s) * recipe.preprocess.every
+    if privacy.epsilon is None or privacy.epsilon > floor.max_epsilon:
+        raise NotAllowed(f"epsilon {privacy.epsilon}, at most {floor.max_epsilon:g} is allowed.", word="privacy")
+    if privacy.delta > floor.delta:
+        raise NotAllowed(f"delta {privacy.delta:g}, at most {floor.delta:g} is allowed.", word="privacy")
+    if samples < floor.unit:
+        cause = f"the run protects records of {samples:,} samples, at least {floor.unit:,} are asked for."
+        raise NotAllowed(cause, word="privacy")
 
 
 def _check_recipe(policy: Policy, recipe: Recipe, facts: Facts) -> None:

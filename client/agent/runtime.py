@@ -60,9 +60,19 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
 def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stopped: CallStop) -> Guard:
     device = resolve_device(plant.config.agent.device)
     wanted, kept = plant.config.agent.guard, plant.home / "guard.bin"
-    agent = PlantAgent(site, plant.home / "bundles", device, stopped, plant.home / "bundle.key", wanted, kept)
+    agent = PlantAgent(
+        site,
+        plant.home / "bundles",
+        device,
+        stopped,
+        plant.home / "bundle.key",
+        wanted,
+        kept,
+        privacy=plant.home / "privacy" / site.name,
+        budget=policy.dp.budget,
+    )
     agent.learn_alone()
-    facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name)
+    facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name, site.schema.period_s)
     return Guard(agent, policy, facts, Ledger(plant.home / "ledger.json", policy.budget), audit, stopped)
 
 

@@ -9,40 +9,47 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from client.agent.own import OwnParts
-from client.agent.residual import Residual, ResidualBook
+from client.agent.residual import ResidualBook
+from client.agent.update import Clock, Updates
 from client.agent.wire import refusal, refused_text
 from client.training.calibrate import Calibrated, calibrate
 from client.training.infer import encode_all, reconstruction_loss
-from client.training.loop import Trained, gradient_step, round_generator, train_epochs
+from client.training.loop import Trained, gradient_of, gradient_step, round_generator, train_epochs
 from client.training.probe import probe
 from client.training.tensors import TensorWindows
 from client.training.workspace import Workspace, prepare
 from shared.bundle.parts import Provenance
 from shared.bundle.whole import Bundle, Live, publish
-from shared.clustering import statistic
+from shared.clustering import Statistic, statistic
 from shared.config import Recipe
 from shared.detectors import ClusterTarget, Detector, build, cluster_target
-from shared.errors import BadPayload, CrossplantError
+from shared.errors import BadPayload, CrossplantError, NotAllowed
 from shared.model import Clusters, GlobalModel
 from shared.scoring import student_t_assignments
 from shared.series import FloatArray, SiteData
-from shared.wire.compress import compress, expand, flatten
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, encode_array
 from shared.wire.gate import encode_manifest
 from shared.wire.inventory import FINGERPRINT, Kind
-from shared.wire.messages import WEIGHT, Request, parse_head, parse_request
+from shared.wire.messages import Request, parse_head, parse_request
+
+if TYPE_CHECKING:
+    from client.agent.claim import Task
+    from client.agent.private import PrivateDesk
+    from client.training.private import Records
 
 log = logging.getLogger(__name__)
+
+_MEASURED = ("holdout_loss", "train_loss", "cluster_loss", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class _Bench:
     detector: Detector
     train: TensorWindows
     holdout: TensorWindows
+    records: Records | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class PlantAgent:
         key: file with the key that signs bundles, made at the first one; None: `home/bundle.key`.
         guard: whether bundles hold the plant's local guard, which no request can change.
         guard_file: where that is kept; None: `home/SITE.guard.bin`.
+        privacy: folder of the plant's privacy ledger, made when the first private request comes; None refuses these.
+        budget: epsilon that all of its releases may cost together; None: what the run claims.
     """
 
     def __init__(
@@ -94,6 +104,8 @@ class PlantAgent:
         key: Path | None = None,
         guard: bool = True,
         guard_file: Path | None = None,
+        privacy: Path | None = None,
+        budget: float | None = None,
     ) -> None:
         self._site = site
         self._key = key
@@ -103,9 +115,10 @@ class PlantAgent:
         kept = None if home is None else home / f"{site.name}.guard.bin"
         self._own = OwnParts(site, guard_file or kept, guard)
         self._one_at_a_time = threading.Lock()
-        self._residuals = ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors")
+        self._updates = Updates(ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors"))
         self._bench: _Bench | None = None
         self._latents: tuple[str, FloatArray] | None = None
+        self._privacy, self._budget = privacy, budget
 
     @property
     def name(self) -> str:
@@ -134,11 +147,11 @@ class PlantAgent:
             return self._handle(packet)
 
     def _handle(self, packet: Packet) -> Packet:
-        _, recipe = parse_head(packet)
+        kind, recipe = parse_head(packet)
+        if recipe.privacy.mode == "local":
+            return self._handle_privately(packet, kind, recipe)
         bench = self._bench_for(recipe)
-        request = parse_request(packet, bench.detector.manifest(), recipe.detector.latent)
-        if request.model is not None:
-            bench.detector.load_weights(request.model.weights)
+        request = self._request(packet, bench)
         handlers: dict[Kind, Callable[[Request, _Bench], _Answer]] = {
             Kind.DESCRIBE: self._describe,
             Kind.TRAIN: self._train,
@@ -146,6 +159,34 @@ class PlantAgent:
             Kind.CALIBRATE: self._calibrate,
         }
         answer = handlers[request.kind](request, bench)
+        if recipe.privacy.mode == "central":
+            answer = _without_measurements(answer)
+        return self._marked(packet, request, bench, answer)
+
+    def _handle_privately(self, packet: Packet, kind: Kind, recipe: Recipe) -> Packet:
+        """The same under local differential privacy: nothing data-dependent leaves without noise that is charged."""
+        from client.agent.claim import task_of
+
+        if kind is Kind.DESCRIBE:
+            return self._describe_privately(packet, recipe)
+        bench = self._bench_for(recipe)
+        request, task = self._request(packet, bench), task_of(packet, recipe)
+        if kind is Kind.CALIBRATE:
+            self._calibrate(request, bench)
+            answer = _Answer({}, {}, {})
+        elif kind is Kind.CLUSTER:
+            answer = self._cluster_privately(request, task, bench)
+        else:
+            answer = self._train_privately(request, task, bench)
+        return self._marked(packet, request, bench, answer)
+
+    def _request(self, packet: Packet, bench: _Bench) -> Request:
+        request = parse_request(packet, bench.detector.manifest(), bench.recipe.detector.latent)
+        if request.model is not None:
+            bench.detector.load_weights(request.model.weights)
+        return request
+
+    def _marked(self, packet: Packet, request: Request, bench: _Bench, answer: _Answer) -> Packet:
         # A describe reply has the schema whole. Here its fingerprint tells whether tags changed while the run went on.
         mark = {} if request.kind is Kind.DESCRIBE else {FINGERPRINT: bench.workspace.schema.fingerprint}
         return self._reply(packet, answer.arrays, answer.numbers, {**mark, **answer.texts})
@@ -158,17 +199,24 @@ class PlantAgent:
         echo = {"round": packet.numbers.get("round", 0), "protocol": PROTOCOL}
         return Packet(arrays, {**echo, **numbers}, {**head, "plant": self.name, **texts})
 
+    @cached_property
+    def _desk(self) -> PrivateDesk:
+        from client.agent.private import PrivateDesk
+
+        if self._privacy is None:
+            raise NotAllowed("this agent keeps no privacy ledger.", word="privacy")
+        return PrivateDesk(self._site, self._privacy, self._budget, self._device)
+
     def _bench_for(self, recipe: Recipe) -> _Bench:
         if self._bench is None or self._bench.recipe != recipe:
-            workspace = prepare(self._site, recipe)
+            private = recipe.privacy.mode == "local"
+            workspace = self._desk.workspace(recipe) if private else prepare(self._site, recipe)
             detector = build(recipe.detector, workspace.schema.dim).to(self._device)
             window = recipe.detector.window
+            train = TensorWindows(workspace.train, window, self._device)
+            holdout = TensorWindows(workspace.holdout, window, self._device)
             self._bench = _Bench(
-                recipe,
-                workspace,
-                detector,
-                TensorWindows(workspace.train, window, self._device),
-                TensorWindows(workspace.holdout, window, self._device),
+                recipe, workspace, detector, train, holdout, _records(workspace, train, recipe) if private else None
             )
             self._latents = None
         return self._bench
@@ -178,8 +226,15 @@ class PlantAgent:
         schema = bench.workspace.schema.json.decode()
         return _Answer({}, numbers, {"schema": schema, "manifest": encode_manifest(bench.detector.manifest())})
 
+    def _describe_privately(self, packet: Packet, recipe: Recipe) -> Packet:
+        """No more of the plant's size than its power of two, and nothing is computed on its data."""
+        size, schema = self._desk.size(recipe), self._site.schema
+        manifest = encode_manifest(build(recipe.detector, schema.dim).manifest())
+        texts = {"schema": schema.json.decode(), "manifest": manifest}
+        return self._reply(packet, {}, {"examples": size, "segments": size}, texts)
+
     def _train(self, request: Request, bench: _Bench) -> _Answer:
-        clock = _Clock()
+        clock = Clock()
         order, model = request.order, _model_of(request)
         holdout_loss = reconstruction_loss(bench.detector, bench.holdout)
         clock.lap("evaluate")
@@ -191,24 +246,27 @@ class PlantAgent:
         clock.lap("cluster")
         trained = self._fit(request, bench, target)
         clock.lap("train")
-        arrays |= self._update(request, model, bench)
+        if order.one_step:
+            arrays |= self._updates.gradient(request, gradient_of(bench.detector), bench.detector)
+        else:
+            arrays |= self._updates.weights(request, model.weights, bench.detector)
         numbers |= {"examples": len(bench.train), "holdout_loss": holdout_loss, "train_loss": trained.reconstruction}
         numbers |= {"cluster_loss": trained.cluster, **clock.numbers()}
         return _Answer(arrays, numbers, {})
 
-    def _update(self, request: Request, model: GlobalModel, bench: _Bench) -> dict[str, RawArray]:
-        """The trained weights, or their change in fewer bytes with what rounding took from the change before."""
-        weights, wire, step = bench.detector.weights(), request.order.wire, request.order.step
-        if wire == "fp32":
-            return {f"{WEIGHT}{name}": encode_array(value) for name, value in weights.items()}
-        specs = bench.detector.manifest()
-        delta_P = flatten(weights, specs) - flatten(model.weights, specs)
-        before_P = self._residuals.carried(request.run, step, delta_P.size)
-        arrays = compress(delta_P + before_P, specs, wire)
-        if np.isfinite(delta_P).all():  # else the server refuses it, and nothing of it may stay
-            after_P = delta_P + before_P - expand(arrays, specs, wire)
-            self._residuals.keep(request.run, Residual(step, before_P, after_P))
-        return arrays
+    def _train_privately(self, request: Request, task: Task, bench: _Bench) -> _Answer:
+        from client.agent.private import exchange
+
+        model, order = _model_of(request), request.order
+        arrays: dict[str, RawArray] = {}
+        numbers: dict[str, Number] = {}
+        if order.with_statistic and model.clusters is not None:
+            said = self._cluster_privately(request, task, bench)
+            arrays, numbers = said.arrays, said.numbers
+        target = self._target(model, order.alpha, bench)
+        found = exchange(self._desk, task, request, bench.detector, _records_of(bench), target)
+        arrays |= self._updates.gradient(request, found.gradient, bench.detector)
+        return _Answer(arrays, {**numbers, "below": found.below, "train_loss": found.loss}, {})
 
     def _fit(self, request: Request, bench: _Bench, target: ClusterTarget | None) -> Trained:
         config = bench.recipe.training
@@ -230,7 +288,7 @@ class PlantAgent:
         return ClusterTarget(target.centroids_KZ, torch.from_numpy(local_K).to(self._device), alpha)
 
     def _cluster(self, request: Request, bench: _Bench) -> _Answer:
-        clock = _Clock()
+        clock = Clock()
         model = _model_of(request)
         if model.clusters is None:
             raise BadPayload("a cluster request without centroids.")
@@ -238,13 +296,22 @@ class PlantAgent:
         clock.lap("cluster")
         return _Answer(arrays, {**numbers, **clock.numbers()}, {})
 
+    def _cluster_privately(self, request: Request, task: Task, bench: _Bench) -> _Answer:
+        from client.agent.private import cluster_statistic
+
+        model = _model_of(request)
+        if model.clusters is None:
+            raise BadPayload("a cluster request without centroids.")
+        latents, segments_N = partial(self._latents_of, model, bench), bench.workspace.segments_N
+        said = cluster_statistic(self._desk, task, latents, segments_N, model.clusters, request.radius)
+        return _Answer(*_encoded(said), {})
+
     def _statistic(
         self, model: GlobalModel, clusters: Clusters, radius: float, bench: _Bench
     ) -> tuple[dict[str, RawArray], dict[str, Number]]:
         latents_NZ = self._latents_of(model, bench)
         result = statistic(latents_NZ, bench.workspace.segments_N, clusters.centroids_KZ, radius)
-        arrays = {"cluster_sums": encode_array(result.sums_KZ), "cluster_counts": encode_array(result.counts_K)}
-        return arrays, {"cluster_spread": result.spread}
+        return _encoded(result)
 
     def _latents_of(self, model: GlobalModel, bench: _Bench) -> FloatArray:
         """Latents of the training windows; kept while the weights stay, as they do while clusters are seeded."""
@@ -291,17 +358,24 @@ def _model_of(request: Request) -> GlobalModel:
     return request.model
 
 
-class _Clock:
-    """Seconds by activity."""
+def _encoded(said: Statistic) -> tuple[dict[str, RawArray], dict[str, Number]]:
+    arrays = {"cluster_sums": encode_array(said.sums_KZ), "cluster_counts": encode_array(said.counts_K)}
+    return arrays, {"cluster_spread": said.spread}
 
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[name] = now - self._last
-        self._last = now
+def _records(workspace: Workspace, train: TensorWindows, recipe: Recipe) -> Records:
+    from client.agent.private import private_records
 
-    def numbers(self) -> dict[str, Number]:
-        return {f"seconds_{name}": seconds for name, seconds in self._laps.items()}
+    return private_records(workspace, train, recipe)
+
+
+def _records_of(bench: _Bench) -> Records:
+    if bench.records is None:
+        raise NotAllowed("this agent prepared no records.", word="privacy")
+    return bench.records
+
+
+def _without_measurements(answer: _Answer) -> _Answer:
+    """Under central differential privacy the server noises weights and statistics, and nothing else is of use."""
+    numbers = {name: value for name, value in answer.numbers.items() if name not in _MEASURED}
+    return _Answer(answer.arrays, numbers, answer.texts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from client.agent.config import Plant
 from client.ingest.base import load
 from client.ingest.folder import read_site
+from client.ingest.ranges import RANGES, with_ranges
 from shared.errors import DataNotFound
 from shared.series import SiteData
 
@@ -23,6 +24,9 @@ def load_site(plant: Plant) -> SiteData:
     if source.dataset is None and not (path / "site.json").is_file():
         raise _no_site(path)
     site = read_site(path) if source.dataset is None else _chosen(load(source.dataset, path), source.site)
+    file = plant.folder / (source.ranges or RANGES)
+    if source.ranges is not None or file.is_file():
+        site = with_ranges(site, file)
     return replace(site, name=plant.config.name)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.ingest import DATASETS
+from client.ingest.ranges import RANGES, with_ranges
 from shared.errors import DataNotFound, DataUnreadable, InvalidConfig, UnknownName
 from shared.series import SiteData
 
@@ -170,9 +171,15 @@ def load(name: str, path: Path | None) -> tuple[SiteData, ...]:
     try:
         if not path.exists():
             raise DataNotFound(f"the folder {path} of the data set {name!r} does not exist.")
-        return loader.load(path)
+        return _ranged(loader.load(path), path)
     except OSError as error:
         raise DataUnreadable(f"cannot read below {path}: {error}.", "Check that the files may be read.") from error
+
+
+def _ranged(sites: tuple[SiteData, ...], path: Path) -> tuple[SiteData, ...]:
+    """With the operating ranges that an operator put beside the files, where there are any."""
+    file = path / RANGES
+    return tuple(with_ranges(site, file) for site in sites) if file.is_file() else sites
 
 
 def check_name(name: str) -> str:

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from client.ingest.base import check_name
 from client.ingest.files import read_array, read_text
@@ -38,6 +38,8 @@ def _sensors(value: object) -> SensorSchema:
     return value if isinstance(value, SensorSchema) else SensorSchema.parse(json.dumps(value))
 
 
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+
 _Sensors = Annotated[SensorSchema, PlainValidator(_sensors), PlainSerializer(SensorSchema.as_dict)]
 
 
@@ -55,6 +57,18 @@ class _SiteFile(BaseModel):
     group: str
     source: str
     repairs: tuple[_Note, ...]
+    ranges: tuple[tuple[Bound, Bound] | None, ...] | None = None  # public operating ranges; written when known
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Self:
+        if self.ranges is None:
+            return self
+        if len(self.ranges) != self.sensors.dim:
+            raise ValueError(f"{len(self.ranges)} ranges for {self.sensors.dim} tags")
+        for tag, span in zip(self.sensors.tags, self.ranges, strict=True):
+            if span is not None and not span[0] < span[1]:
+                raise ValueError(f"the range of {tag} goes from {span[0]:g} to {span[1]:g}")
+        return self
 
 
 def write_site(folder: Path, site: SiteData) -> None:
@@ -73,6 +87,7 @@ def write_site(folder: Path, site: SiteData) -> None:
         group=site.group,
         source=site.source,
         repairs=tuple(_Note(where=note.where, what=note.what, count=note.count) for note in site.repairs),
+        ranges=site.ranges,
     )
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -92,7 +107,8 @@ def _write_then_rename(folder: Path, site: SiteData, about: _SiteFile) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         with (scratch / "site.json").open("w", encoding="utf-8") as text:
-            json.dump(about.model_dump(mode="json", by_alias=True), text, indent=2)
+            unknown = {"ranges"} if about.ranges is None else None  # older versions read what names none
+            json.dump(about.model_dump(mode="json", by_alias=True, exclude=unknown), text, indent=2)
             text.flush()
             os.fsync(text.fileno())
         scratch.chmod(0o755)  # mkdtemp makes it private to its maker
@@ -136,6 +152,7 @@ def read_site(folder: Path) -> SiteData:
         group=about.group,
         source=about.source,
         repairs=tuple(Repair(note.where, note.what, note.count) for note in about.repairs),
+        ranges=about.ranges,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.ingest.clock import Seconds, period, recordings, said
+from shared.catalogue import operating_ranges
 from shared.errors import DataUnreadable, TooFewRows
 from shared.schema import SensorSchema
 from shared.series import BoolArray, FloatArray, Repair, SiteData
@@ -186,6 +187,7 @@ def as_site(
             *test_notes,
             *_empty(f"{name}/test", tags, test.values_TD),
         ),
+        ranges=operating_ranges(tags),
     )
 
 

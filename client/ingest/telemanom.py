@@ -145,6 +145,7 @@ class Telemanom:
             group=name.partition("-")[0],
             source=f"telemanom {self.spacecraft} {data}",
             repairs=(*row.repairs, *clipped, *_wild(f"{name}/train", train_TD), *_wild(f"{name}/test", test_TD)),
+            ranges=((-1.0, 1.0),) * self.dim,
         )
 
     def _values(self, path: Path) -> FloatArray:

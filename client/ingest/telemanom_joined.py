@@ -94,6 +94,7 @@ def load(path: Path, found: Mapping[str, Path], dataset: str, schema: SensorSche
         labels_T=_labels(found[LABEL], len(test_TD)) if labelled else None,
         source=f"{dataset.upper()} {path}",
         repairs=(Repair(dataset, note, len(train_TD) + len(test_TD)),),
+        ranges=((-1.0, 1.0),) * schema.dim,
     )
 
 

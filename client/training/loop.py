@@ -13,6 +13,7 @@ from client.training.tensors import TensorWindows
 from shared.config import TrainingConfig
 from shared.detectors import ClusterTarget, Detector
 from shared.errors import TaskGivenUp
+from shared.model import Weights
 
 _CHUNK = 1024
 
@@ -71,6 +72,14 @@ def gradient_step(
             if parameter.grad is not None:
                 parameter.sub_(parameter.grad)
     return Trained(float(losses[0]), float(losses[1]))
+
+
+def gradient_of(detector: Detector) -> Weights:
+    """The gradient that lies in a detector by parameter name, float32, sorted; 0 where none came."""
+    return {
+        name: torch.zeros_like(p).cpu().numpy() if p.grad is None else p.grad.detach().cpu().numpy().copy()
+        for name, p in sorted(detector.named_parameters())
+    }
 
 
 def accumulate_gradient(

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.config import PreprocessConfig, Recipe
-from shared.errors import TooFewRows
-from shared.preprocess import Preprocessor, Rows, Scaler, constant_columns, fill_training, fit_filled, join_rows
+from shared.errors import NothingToLearn, TooFewRows
+from shared.preprocess import (
+    Preprocessor,
+    Rows,
+    Scaler,
+    constant_columns,
+    fill_training,
+    fit_filled,
+    join_rows,
+    ranges_scaler,
+)
 from shared.schema import SensorSchema
 from shared.series import BoolArray, FloatArray, Repair, SiteData
 from shared.windows import IntArray, segment_of, window_starts
@@ -44,6 +53,8 @@ class Workspace:
             never trained on.
         preprocessor: fitted on the training rows only.
         repairs: what was mended, in words.
+        records: under local differential privacy, how many disjoint segments there are; `segments_N` names the one that
+            each window lies in. 0 without.
     """
 
     site: str
@@ -53,6 +64,7 @@ class Workspace:
     holdout: Part
     preprocessor: Preprocessor
     repairs: tuple[Repair, ...]
+    records: int = 0
 
     @property
     def segment_count(self) -> int:
@@ -77,17 +89,17 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     """
     config, window = recipe.preprocess, recipe.detector.window
     raw_TD = np.asarray(site.train_TD, np.float32)
-    cut = _split(*join_rows(raw_TD, site.train_starts, config.every, config.join), recipe)
+    cut = split(*join_rows(raw_TD, site.train_starts, config.every, config.join), recipe)
     train_starts = _starts(cut.train)
     train_N = window_starts(sum(map(len, cut.train)), window, recipe.training.stride, train_starts)
-    held_N = _held_starts(cut, recipe)
+    held_N = held_starts(cut, recipe)
     _check_enough(site, recipe, train_N, held_N)
 
     train_TD = np.concatenate(cut.train)
     imputed_TD, bridged = fill_training(train_TD, train_starts, config.fill_limit)
     constant, leads = np.flatnonzero(constant_columns(train_TD)).tolist(), _leads(cut, train_TD, config)
-    fitted = fit_filled(train_TD, imputed_TD, train_starts, config, site.name)
-    held = _held_out(cut, leads, fitted)
+    fitted = fit_filled(train_TD, imputed_TD, train_starts, config, site.name, _given_scaler(site, config))
+    held = held_out(cut, leads, fitted)
     measured_N = train_N[fitted.imputed_share(imputed_TD, train_N, window) <= config.max_imputed]
     checked_N = held_N[fitted.imputed_share(held.imputed_TD, held_N, window) <= config.max_imputed]
     _check_measured(site, recipe, measured_N, checked_N)
@@ -103,6 +115,21 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
         preprocessor=fitted,
         repairs=(*_reading_notes(site, carried, bridged, lost, config), *_tag_notes(site, constant, fitted)),
     )
+
+
+def _given_scaler(site: SiteData, config: PreprocessConfig) -> Scaler | None:
+    """The scaler that follows from public operating ranges, where the recipe asks for it.
+
+    Raises:
+        NothingToLearn: the site knows none of a tag.
+    """
+    if config.scaling != "ranges":
+        return None
+    known = [span for span in site.ranges or () if span is not None]
+    if len(known) < site.schema.dim:
+        cause = f"site {site.name!r} knows the operating range of {len(known)} of its {site.schema.dim} tags."
+        raise NothingToLearn(cause, "Put `ranges.csv` beside the data, or choose another recipe.preprocess.scaling.")
+    return ranges_scaler(known, config.guard)
 
 
 def _check_enough(site: SiteData, recipe: Recipe, train_N: IntArray, held_N: IntArray) -> None:
@@ -132,7 +159,7 @@ def _imputed(imputed_TD: BoolArray, fitted: Preprocessor) -> int:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class Cut:
     """Recordings cut in two: their training parts, their ends, and the training part that each end follows."""
 
     train: list[FloatArray]
@@ -140,9 +167,9 @@ class _Cut:
     follows: list[int]
 
 
-def _split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> _Cut:
+def split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> Cut:
     """Cut the end off every recording that is long enough, so that the hold-out covers each of them."""
-    cut = _Cut([], [], [])
+    cut = Cut([], [], [])
     for begin, end in zip(recordings, [*recordings[1:], len(rows_TD)], strict=True):
         kept = _kept(end - begin, recipe)
         if end - begin - kept < recipe.detector.window:
@@ -154,7 +181,7 @@ def _split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> 
     return cut
 
 
-def _held_starts(cut: _Cut, recipe: Recipe) -> IntArray:
+def held_starts(cut: Cut, recipe: Recipe) -> IntArray:
     """Windows of the held-out parts. A part that has room for it begins with a gap of one segment (notes/privacy.md,
     section 7.3, step 1): readings right after those that were trained on resemble them.
     """
@@ -167,7 +194,7 @@ def _held_starts(cut: _Cut, recipe: Recipe) -> IntArray:
     return starts_N[~near_N]
 
 
-def _leads(cut: _Cut, train_TD: FloatArray, config: PreprocessConfig) -> list[FloatArray]:
+def _leads(cut: Cut, train_TD: FloatArray, config: PreprocessConfig) -> list[FloatArray]:
     """The filled training rows right before each held-out part, from which fills and rolling means go on."""
     ends = np.cumsum([len(piece) for piece in cut.train])
     sizes = [min(len(cut.train[before]), config.rolling or 1) for before in cut.follows]
@@ -176,7 +203,7 @@ def _leads(cut: _Cut, train_TD: FloatArray, config: PreprocessConfig) -> list[Fl
     ]
 
 
-def _held_out(cut: _Cut, leads: list[FloatArray], fitted: Preprocessor) -> Rows:
+def held_out(cut: Cut, leads: list[FloatArray], fitted: Preprocessor) -> Rows:
     """The held-out parts, prepared as live data is; nothing looks into them from the training part, nor ahead."""
     pieces = [piece for pair in zip(leads, cut.held, strict=True) for piece in pair]
     whole = fitted.live_joined(np.concatenate(pieces), _starts(pieces)[::2])

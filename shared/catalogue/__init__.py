@@ -7,6 +7,7 @@ WADI (Ahmed et al. 2017, doi 10.1145/3055366.3055375), never their data.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -63,6 +64,39 @@ def tags(plant: Plant) -> tuple[Tag, ...]:
         )
         for row in _rows(f"{plant}.csv")
     )
+
+
+def operating_ranges(names: Sequence[str]) -> tuple[tuple[float, float] | None, ...] | None:
+    """Published operating ranges of tags by their names: where 98 % of a plant's normal readings lay.
+
+    For what never moved, as far around it as a state has steps, or 5 %; None for a tag that the plant does not have,
+    and nothing at all where less than half of the tags are of one plant.
+
+    Example:
+        >>> operating_ranges(("FIT101", "P102", "LIT101"))
+        ((0.0, 2.669), (0.0, 2.0), (492.9, 814.3))
+        >>> operating_ranges(("FIT101", "pressure", "flow")) is None
+        True
+    """
+    tables: tuple[dict[str, tuple[float, float]], ...] = (_ranges("swat"), _ranges("wadi"))
+    table = max(tables, key=lambda known: len(known.keys() & set(names)))
+    if 2 * len(table.keys() & set(names)) < len(names):
+        return None
+    return tuple(table.get(name) for name in names)
+
+
+@cache
+def _ranges(plant: Plant) -> dict[str, tuple[float, float]]:
+    return {row["tag"]: _range(row) for row in _rows(f"{plant}.csv")}
+
+
+def _range(row: dict[str, str]) -> tuple[float, float]:
+    for low, high in (("p1", "p99"), ("min", "max")):
+        if _number(row[low]) < _number(row[high]):
+            return _number(row[low]), _number(row[high])
+    still = _number(row["median"] or "0")
+    around = max(1.0, 0.05 * abs(still))
+    return still - around, still + around
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,17 @@ class Detector(nn.Module, ABC):
         divergence = cluster_divergence(latents_NZ, target)
         return Loss(error + target.alpha * divergence, error, divergence)
 
+    def losses(self, windows_NWD: Tensor, target: ClusterTarget | None) -> Tensor:
+        """`loss(...).total` of each window by itself, (N,), without dropout: what a record's gradient is taken of.
+
+        A detector with a loss of its own says it here too; `loss(...).total` is the mean of this.
+        """
+        latents_NZ = self.encode(windows_NWD)
+        error_N = (self.decode(latents_NZ) - windows_NWD).square().mean(dim=(1, 2))
+        if target is None or target.alpha == 0.0:
+            return error_N
+        return error_N + target.alpha * cluster_divergences(latents_NZ, target)
+
     @torch.no_grad()
     def score(self, windows_NWD: Tensor, tail: int | None = None) -> WindowScores:
         """Reconstruction error in total and by sensor, over the newest `tail` rows (None: all), and the latents."""
@@ -136,7 +147,12 @@ class Detector(nn.Module, ABC):
 
 
 def cluster_divergence(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:
-    """KL(p || q) averaged over windows, with q the Student-t assignment and p its sharpened target.
+    """`cluster_divergences` averaged over windows."""
+    return cluster_divergences(latents_NZ, target).mean()
+
+
+def cluster_divergences(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:
+    """KL(p || q) of each window, (N,), with q the Student-t assignment and p its sharpened target.
 
     q_j ~ (1 + ||z - mu_j||^2)^-1,  p_j ~ q_j^2 / f_j with the released frequency f (Xie et al. 2016, eq. 1 to 3, with
     f a constant
@@ -145,7 +161,7 @@ def cluster_divergence(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:
     square_NK = (latents_NZ[:, None, :] - target.centroids_KZ[None, :, :]).square().sum(dim=2)
     log_q_NK = torch.log_softmax(-torch.log1p(square_NK), dim=1)
     log_p_NK = torch.log_softmax(2.0 * log_q_NK.detach() - target.frequency_K.log(), dim=1)
-    return (log_p_NK.exp() * (log_p_NK - log_q_NK)).sum(dim=1).mean()
+    return (log_p_NK.exp() * (log_p_NK - log_q_NK)).sum(dim=1)
 
 
 def cluster_target(clusters: Clusters, alpha: float, device: torch.device | str = "cpu") -> ClusterTarget:

@@ -19,7 +19,7 @@ from shared.preprocess.filters import constant_columns, muted_columns
 from shared.preprocess.pipeline import Preprocessor, Rows, fit_filled, fit_preprocessor
 from shared.preprocess.resample import Join, join_labels, join_rows, joined_starts
 from shared.preprocess.rolling import Rolling, roll
-from shared.preprocess.scale import Scaler, Scaling, fit_scaler
+from shared.preprocess.scale import Scaler, Scaling, fit_scaler, ranges_scaler
 from shared.preprocess.stream import Stream
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "join_rows",
     "joined_starts",
     "muted_columns",
+    "ranges_scaler",
     "roll",
 ]

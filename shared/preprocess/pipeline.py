@@ -173,9 +173,17 @@ def fit_preprocessor(
 
 
 def fit_filled(
-    values_TD: FloatArray, imputed_TD: BoolArray, starts: tuple[int, ...], config: PreprocessConfig, site: str = ""
+    values_TD: FloatArray,
+    imputed_TD: BoolArray,
+    starts: tuple[int, ...],
+    config: PreprocessConfig,
+    site: str = "",
+    scaler: Scaler | None = None,
 ) -> Preprocessor:
-    """`fit_preprocessor` for rows that are joined and filled already: prepared in place, without a second copy."""
+    """`fit_preprocessor` for rows that are joined and filled already: prepared in place, without a second copy.
+
+    With a `scaler`, that one is taken instead of a fitted one.
+    """
     if not len(values_TD):
         raise TooFewRows(f"site {site!r} has less than {config.every} training rows in a recording, to make one.")
     rolling = None
@@ -183,7 +191,8 @@ def fit_filled(
         units = fit_scaler(values_TD, "standard", config.clip_quantile, site=site)
         rolling = Rolling(rows=config.rolling, shift=units.shift, scale=units.scale, first=units.centre)
         roll(values_TD, starts, rolling)
-    scaler = fit_scaler(values_TD, config.scaling, config.clip_quantile, config.clip_live, config.guard, site)
+    if scaler is None:
+        scaler = fit_scaler(values_TD, config.scaling, config.clip_quantile, config.clip_live, config.guard, site)
     scaler.training(values_TD, out_TD=values_TD)
     muted = muted_columns(values_TD, config.min_variance, config.max_correlation)
     if len(muted) == scaler.dim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from shared.errors import NothingToLearn
 from shared.preprocess.blocks import columns, row_blocks
 from shared.series import FloatArray
 
-Scaling = Literal["standard", "minmax", "robust", "none"]
+Scaling = Literal["standard", "minmax", "robust", "none", "ranges"]
 
+_SDS_IN_RANGE = 4.0  # standard deviations that an operating range spans
 _SDS_IN_IQR = 1.3489795003921634  # of a normal distribution
 _LEAST_SPREAD = 1e-15  # in any unit: below it there are rounding errors, and what loggers write for nothing
 
@@ -57,6 +59,23 @@ class Scaler(Artefact, frozen=True, kw_only=True):
     def live(self, values_TD: FloatArray, out_TD: FloatArray | None = None) -> FloatArray:
         """Scale held-out, test or live data, in the same way."""
         return ScalerMap(self, clip=self.clip_live)(values_TD, out_TD)
+
+
+def ranges_scaler(ranges: Sequence[tuple[float, float]], guard: float = 20.0) -> Scaler:
+    """Scale by ranges that no reading moved: shift to the middle, a quarter of the width becomes 1.
+
+    Args:
+        ranges: low and high of each tag, low below high, in raw units.
+        guard: bound on the scaled value.
+
+    Example:
+        >>> scaler = ranges_scaler([(10.0, 30.0)])
+        >>> scaler.live(np.float32([[20], [30]])).ravel().tolist()
+        [0.0, 2.0]
+    """
+    middle = tuple((low + high) / 2 for low, high in ranges)
+    scale = tuple((high - low) / _SDS_IN_RANGE for low, high in ranges)
+    return Scaler(kind="ranges", shift=middle, scale=scale, centre=middle, guard=guard)
 
 
 class ScalerMap:
@@ -119,6 +138,8 @@ def fit_scaler(
     change of it shows in raw units. A column whose middle half is
     constant has no interquartile range: `robust` takes its standard deviation.
     """
+    if kind == "ranges":
+        raise NothingToLearn(f"site {site!r} has no public operating ranges at hand.", "Choose another scaling.")
     fitted = [_fit_column(column_T, kind, clip_quantile) for column_T in columns(train_TD)]
     if all(column.constant for column in fitted):
         raise NothingToLearn(f"all {train_TD.shape[1]} tags of site {site!r} are constant in its training data.")

@@ -12,9 +12,10 @@ def contradiction(config: RunConfig) -> str | None:
     """Why settings contradict the claim that they make, in words; None when they do not."""
     recipe, rounds, privacy = config.recipe, config.rounds, config.recipe.privacy
     if not privacy.on:
-        return None
+        unheard = privacy.epsilon is not None
+        return "recipe.privacy.epsilon is set, but recipe.privacy.mode none claims nothing" if unheard else None
     needs: dict[str, bool] = {
-        "recipe.privacy.epsilon must be set": privacy.epsilon is not None,
+        "recipe.privacy.epsilon must be set (--epsilon)": privacy.epsilon is not None,
         "rounds.weighting must be uniform: sizes are private": rounds.weighting == "uniform",
         "rounds.vote_every must be 0: a plant's losses do not leave it": rounds.vote_every == 0,
         "recipe.detector.bottleneck must be tanh: it bounds what one record moves": recipe.detector.bottleneck
@@ -27,7 +28,7 @@ def contradiction(config: RunConfig) -> str | None:
             "rounds.server_optimizer must be adam: one gradient an exchange": rounds.server_optimizer == "adam",
             "recipe.detector.dropout must be 0: it couples records": recipe.detector.dropout == 0,
             "recipe.preprocess.rolling, min_variance and max_correlation must be unset": _plain(recipe.preprocess),
-            "recipe.clustering.unit must be at least recipe.detector.window": _long_enough(recipe),
+            "recipe.clustering.unit (--unit) must be at least recipe.detector.window (--window)": _long_enough(recipe),
         }
     else:
         needs |= {"rounds.aggregation must be mean": rounds.aggregation == "mean"}

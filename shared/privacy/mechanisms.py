@@ -8,14 +8,26 @@ arXiv 2107.10138, as Opacus's secure mode does); attacks on floating point are n
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from shared.clustering import Statistic
 
 Double = NDArray[np.float64]
+
+SUMS, COUNTS, SPREAD = 0.65, 0.20, 0.15
+"""Shares of a statistic's precision."""
+
+_PAIRS = 2  # of Gaussians in one draw
+_AT_ONCE = 8_192  # draws made together: what they need stays in the processor's cache
 
 
 class Randomness:
@@ -23,23 +35,63 @@ class Randomness:
 
     Args:
         key: 32 bytes.
+
+    Example:
+        >>> noise = Randomness.keyed(bytes(32), "doctest")
+        >>> noise.normal(2, sd=1.0).shape, (noise.normal(3, 1.0) != noise.normal(3, 1.0)).all().item()
+        ((2,), True)
     """
 
     def __init__(self, key: bytes) -> None:
-        raise NotImplementedError
+        if len(key) != 32:
+            raise ValueError(f"a key has 32 bytes, not {len(key)}")
+        # A key belongs to one purpose and is read from the start, so the nonce may be a constant.
+        self._stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
 
     @staticmethod
     def keyed(secret: bytes, *parts: bytes | str) -> Randomness:
         """The stream that belongs to a purpose: HMAC-SHA256 of the secret over the parts, each with its length."""
-        raise NotImplementedError
+        found = hmac.new(secret, digestmod=hashlib.sha256)
+        for part in parts:
+            data = part.encode() if isinstance(part, str) else part
+            found.update(len(data).to_bytes(8, "little") + data)
+        return Randomness(found.digest())
 
     def normal(self, size: int | tuple[int, ...], sd: float) -> Double:
-        """Independent Gaussians N(0, sd^2), float64; zeros for sd = 0."""
-        raise NotImplementedError
+        """Independent Gaussians N(0, sd^2), float64; zeros for sd = 0.
+
+        Raises:
+            ValueError: sd is negative, infinite or no number.
+        """
+        if not 0 <= sd < math.inf:  # false for NaN, which would pass for noise
+            raise ValueError(f"a standard deviation of {sd}")
+        count = size if isinstance(size, int) else math.prod(size)
+        if sd == 0:
+            return np.zeros(size)
+        values = np.empty(count)
+        for first in range(0, count, _AT_ONCE):
+            part = values[first : first + _AT_ONCE]
+            part[:] = self._draws(len(part))
+        values *= sd
+        return values.reshape(size)
 
     def chosen(self, count: int, share: float) -> NDArray[np.int64]:
         """Poisson sampling: indices of `range(count)`, each in with probability `share`, independently."""
-        raise NotImplementedError
+        return np.flatnonzero(self._uniform(count) < share).astype(np.int64)
+
+    def _uniform(self, count: int) -> Double:
+        """Uniforms in [0, 1) on the grid of 2^-53, all that float64 can tell apart near 1."""
+        words = np.frombuffer(self._stream.update(bytes(8 * count)), "<u8")
+        return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def _draws(self, count: int) -> Double:
+        """(G1 + G2 + G3 + G4) / 2 of standard Gaussians, standard Gaussian again, of two pairs (Box and Muller 1958):
+        r cos(v) + r sin(v) = sqrt(2) r cos(v - pi/4), and a uniform angle needs no shift.
+        """
+        u_PC, v_PC = self._uniform(2 * _PAIRS * count).reshape(2, _PAIRS, count)
+        radius_PC = np.sqrt(-2.0 * np.log(1.0 - u_PC))  # 1 - u lies in (0, 1]
+        total_C: Double = (radius_PC * np.cos((2.0 * np.pi) * v_PC)).sum(axis=0)
+        return total_C * math.sqrt(2.0) / 2.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +110,69 @@ class StatisticNoise:
 
     @staticmethod
     def of(multiplier: float, radius: float) -> StatisticNoise:
-        """For one release at this multiplier: sensitivities are radius, 1 and radius^2 (add or remove one segment)."""
-        raise NotImplementedError
+        """For one release at this multiplier: sensitivities are radius, 1 and radius^2 (add or remove one segment).
+
+        Example:
+            >>> noise = StatisticNoise.of(multiplier=2.0, radius=3.0)
+            >>> round((noise.sums / 3) ** -2 + noise.counts**-2 + (noise.spread / 9) ** -2, 9)  # 2^-2
+            0.25
+        """
+        return StatisticNoise(
+            sums=multiplier / math.sqrt(SUMS) * radius,
+            counts=multiplier / math.sqrt(COUNTS),
+            spread=multiplier / math.sqrt(SPREAD) * radius * radius,
+        )
 
 
 def noised_statistic(exact: Statistic, multiplier: float, radius: float, noise: Randomness) -> Statistic:
-    """The statistic with Gaussian noise on all three parts; counts may come out negative."""
-    raise NotImplementedError
+    """The statistic with Gaussian noise on all three parts; counts may come out negative.
+
+    Raises:
+        ValueError: the radius is infinite, so that one segment could move the sums by anything.
+    """
+    sd = StatisticNoise.of(multiplier, radius)
+    return Statistic(
+        sums_KZ=exact.sums_KZ + noise.normal(exact.sums_KZ.shape, sd.sums),
+        counts_K=exact.counts_K + noise.normal(exact.counts_K.shape, sd.counts),
+        spread=exact.spread + float(noise.normal(1, sd.spread)[0]),
+    )
+
+
+def moment_vector(rows_TP: Double) -> Double:
+    """First and second moments of one record's rows: mean of (1, x)(1, x)^T without its lower half, (Q,) float64,
+    Q = (P + 1)(P + 2) / 2. What stands beside the diagonal counts sqrt(2), so that the vector's norm is the matrix's.
+    """
+    ones_TP = np.column_stack([np.ones(len(rows_TP)), np.asarray(rows_TP, np.float64)])
+    moment_PP = ones_TP.T @ ones_TP / max(len(rows_TP), 1)
+    upper = np.triu_indices(len(moment_PP))
+    vector_Q: Double = moment_PP[upper] * np.where(upper[0] == upper[1], 1.0, math.sqrt(2.0))
+    return vector_Q
+
+
+def moment_matrix(vector_Q: Double) -> Double:
+    """The symmetric matrix (P + 1, P + 1) that `moment_vector` came from, or of a sum of such.
+
+    Example:
+        >>> moment_matrix(moment_vector(np.array([[1.0, 2.0]]))).tolist()
+        [[1.0, 1.0, 2.0], [1.0, 1.0, 2.0], [2.0, 2.0, 4.0]]
+    """
+    size = (math.isqrt(8 * len(vector_Q) + 1) - 1) // 2
+    matrix_PP = np.zeros((size, size))
+    upper = np.triu_indices(size)
+    matrix_PP[upper] = vector_Q / np.where(upper[0] == upper[1], 1.0, math.sqrt(2.0))
+    whole_PP: Double = matrix_PP + np.triu(matrix_PP, 1).T
+    return whole_PP
+
+
+def noised_sum(vectors: Iterable[Double], size: int, multiplier: float, radius: float, noise: Randomness) -> Double:
+    """sum_i clip_radius(v_i) + N(0, (multiplier * radius)^2 I), one vector a record; float64 (size,).
+
+    Adding or removing one record moves the sum by at most `radius`; a vector that is not finite counts as none.
+    """
+    total_Q = np.zeros(size)
+    for vector_Q in vectors:
+        norm = float(np.linalg.norm(vector_Q))
+        if norm < math.inf:  # false for NaN
+            total_Q += vector_Q * min(1.0, radius / max(norm, 1e-300))
+    total_Q += noise.normal(size, multiplier * radius)
+    return total_Q

@@ -71,6 +71,7 @@ class Expectation:
         gradient: whether a gradient is due instead of weights.
         noise: that the reply must bear under local differential privacy, when it may carry nothing unprotected; None
             without.
+        measured: whether losses are due; none are under central differential privacy, which has no noise for them.
     """
 
     kind: Kind
@@ -90,6 +91,7 @@ class Expectation:
     schema: str = ""
     gradient: bool = False
     noise: NoiseDue | None = None
+    measured: bool = True
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,8 @@ def _slack(bound: Bound) -> Bound:
 
 def _measured(packet: Packet, names: Sequence[str], expect: Expectation) -> dict[str, float]:
     """Those of the numbers that came, of which some must; each within what can be measured."""
-    required = _REQUIRED[expect.kind] if expect.noise is None else _REQUIRED_PRIVATE.get(expect.kind, ())
+    plain = _REQUIRED[expect.kind] if expect.measured else ()
+    required = plain if expect.noise is None else _REQUIRED_PRIVATE.get(expect.kind, ())
     within = _WITHIN if expect.noise is None else _NOISED
     found = {name: number(packet, name) for name in names if name in packet.numbers or name in required}
     for name, value in found.items():

@@ -20,15 +20,20 @@ _SEVERAL = 5  # plants
 _Series = tuple[NDArray[np.int_], NDArray[np.float64]]
 
 
-def losses(records: Sequence[RoundRecord]) -> Drawing | None:
-    """Reconstruction loss (training, held-out) and cluster loss against the round; None without any."""
+def losses(records: Sequence[RoundRecord], noise: float = 0.0) -> Drawing | None:
+    """Reconstruction loss (training, held-out) and cluster loss against the round; None without any.
+
+    Args:
+        records: finished rounds.
+        noise: standard deviation of what differential privacy adds to a round's training loss; 0 without.
+    """
     train, held, cluster = (_series(records, name) for name in ("train_loss", "holdout_loss", "cluster_loss"))
     cluster[1][cluster[1] == 0] = math.nan  # zero means that it had no weight yet
     if not len(_known(train)) and not len(_known(held)):
         return None
     clustered = len(_known(cluster)) > 0
     figure, axes = panels(4.2 if clustered else 3.0, (2.0, 1.0) if clustered else (1.0,))
-    _line(axes[0], train, BLUE, "training (mean of the round's last local epoch)")
+    _line(axes[0], train, BLUE, _NOISED if noise else "training (mean of the round's last local epoch)")
     _line(axes[0], held, ORANGE, "held-out normal data (the model that the round began with)")
     _spread(axes[0], records)
     _scale(axes[0], np.concatenate([_known(train), _known(held)]))
@@ -40,7 +45,23 @@ def losses(records: Sequence[RoundRecord]) -> Drawing | None:
         axes[1].legend(loc="best")
     dress(axes, records)
     axes[0].legend(loc="best")
-    return finish(figure, "losses", _alt(train, held), _caption(records))
+    return finish(figure, "losses", _alt(train, held), _noised(noise) if noise else _caption(records))
+
+
+_NOISED = "training, with the noise of differential privacy"
+HELD_BACK = (
+    "There is no curve of held-out data: a loss on it would be one more release, which no budget is kept for. "
+    "The cluster loss stays at the plants as well."
+)
+"""Why curves are missing under local differential privacy."""
+
+
+def _noised(noise: float) -> str:
+    return (
+        "Mean of the sampled records' losses at the model that the round began with, in scaled units, each record's "
+        f"cut at the cap. What is drawn is noised, with a standard deviation of {significant(noise, 2)}: neighbouring "
+        f"rounds differ by chance, and values may be negative. {HELD_BACK}"
+    )
 
 
 def _alt(train: _Series, held: _Series) -> str:

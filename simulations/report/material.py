@@ -11,6 +11,7 @@ from shared.config import RunConfig
 from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult, pooled_evaluation
 from simulations.given import Shares
+from simulations.spent import Spent
 
 SHOWN = 100  # sites that get a figure of their own; all of them are in the tables
 
@@ -28,6 +29,7 @@ class Material:
         results: one a site.
         seconds: training and evaluation; after a resume, of the last session only.
         given: what each site got, or None where that was not kept.
+        spent: what it spent of its privacy budget; None for a run that claims none.
     """
 
     run: str
@@ -38,6 +40,7 @@ class Material:
     results: Sequence[SiteResult]
     seconds: float
     given: Shares | None = None
+    spent: Spent | None = None
 
     @property
     def measured(self) -> tuple[tuple[SiteResult, Evaluation], ...]:

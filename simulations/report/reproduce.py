@@ -9,6 +9,7 @@ from importlib import metadata
 from shared.config import RunConfig, flatten
 from simulations.report.words import DASH
 
+_DERIVED = ("recipe.privacy.noise.", "rounds.start")  # follow from epsilon, and from --public-start
 _PACKAGES = ("crossplant", "flwr", "torch", "numpy")
 
 
@@ -22,7 +23,7 @@ def preset(config: RunConfig) -> str:
     defaults = dict(flatten(RunConfig().model_dump(mode="json")))
     groups: dict[str, list[str]] = {"": []}
     for name, value in flatten(config.model_dump(mode="json")):
-        if value != defaults[name]:
+        if value != defaults[name] and not name.startswith(_DERIVED):
             group, _, key = name.rpartition(".")
             groups.setdefault(group, []).append(_line(key, value))
     blocks = ["\n".join([f"[{group}]", *lines] if group else lines) for group, lines in groups.items() if lines]

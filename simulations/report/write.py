@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from shared.disk import replace_file
 from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult
-from simulations.report import reproduce, tables
+from simulations.report import privacy, reproduce, tables
 from simulations.report.canvas import Drawing, house_style
 from simulations.report.given import given_table, given_words
 from simulations.report.losses import losses
@@ -72,6 +72,8 @@ def _page(material: Material) -> dict[str, Any]:
         "tiles": tiles(material) if material.measured else (),
         "summary": sentences(material),
         "warnings": warnings(material),
+        "privacy": _privacy(material),
+        "no_loss": _no_loss(material.config.recipe.privacy.mode),
         "shares": given_table(material.given) if material.given else None,
         "shares_words": given_words(material.given) if material.given else "",
         "sites": tables.site_table(material),
@@ -80,7 +82,7 @@ def _page(material: Material) -> dict[str, Any]:
         "open_sites": len(material.results) <= _OPEN_SITES,
         "not_drawn": max(0, len(material.results) - SHOWN),
         "thresholds": tables.threshold_table(material.results),
-        "losses": losses(material.records),
+        "losses": losses(material.records, _loss_noise(material)),
         "clusters": clusters(material.records),
         "replies": _replies(material),
         "rounds": tables.round_table(material.records),
@@ -93,6 +95,34 @@ def _page(material: Material) -> dict[str, Any]:
         "versions": reproduce.versions(),
         "digest": material.config.digest,
     }
+
+
+def _privacy(material: Material) -> dict[str, Any] | None:
+    """The section on differential privacy; None for a run that claims none."""
+    spent = material.spent
+    if spent is None:
+        return None
+    claim = spent.claim
+    return {
+        "claim": claim.text if claim else "Nothing was released.",
+        "whose": privacy.whose(spent),
+        "terms": privacy.terms(claim) if claim else (),
+        "plants": privacy.plant_table(spent),
+        "course": privacy.course(spent, material.records),
+        "noise": privacy.noise_table(spent),
+        "left_out": privacy.left_out_table(spent.left_out),
+    }
+
+
+def _loss_noise(material: Material) -> float:
+    return privacy.loss_noise(material.spent, material.config.recipe.privacy) if material.spent else 0.0
+
+
+def _no_loss(mode: str) -> str:
+    """Why there is no chart of losses."""
+    if mode == "none":
+        return "No round reported a loss."
+    return "Under differential privacy no round told a loss: each would be a release that no budget is kept for."
 
 
 def _facts(material: Material) -> Iterator[tuple[str, str]]:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 from numpy.random import SeedSequence, default_rng
 
 from shared.catalogue import operating_ranges, tags
 from shared.errors import FileTrouble, InvalidConfig, RunDirectoryInUse
 from shared.schema import SensorSchema
-from shared.series import SiteData
+from shared.series import Ranges, SiteData
 from simulations.twin import base
 from simulations.twin.recording import Layout, Recording
 from simulations.twin.script import Event
@@ -25,6 +26,7 @@ DAY_S = 86_400
 LEAST_DAYS, MOST_DAYS, MOST_PLANTS = 0.05, 31.0, 1000
 ATTACK_SHARE, LEAST_ATTACK_S = 0.25, DAY_S // 2
 EVENTS = "events.csv"
+_COMMISSIONING = 9  # apart from the seeds of a plant's recordings
 
 Progress = Callable[[int, int], None]
 
@@ -97,8 +99,33 @@ def simulate(number: int, days: float, layout: Layout, seed: int) -> tuple[Recor
     return normal, attack
 
 
-def as_site(name: str, normal: Recording, attack: Recording) -> SiteData:
-    """Both runs as a site to train and test on, as the layout's loader would read them from files."""
+def design_ranges(number: int, layout: Layout, seed: int) -> Ranges:
+    """Operating ranges of plant `number` as its operator knows them from commissioning: of a day nobody trains on.
+
+    The day is the same plant's, with other demand and other noise than its recordings. Ranges published for the real
+    plant are another plant's: a set-point that differs lies twenty widths outside. A tag that stood still gets a
+    twentieth of its level to either side, a tag at 0 one unit.
+    """
+    twin = base.find(layout)
+    build = default_rng(SeedSequence([seed, number]).spawn(1)[0])
+    life = default_rng(SeedSequence([seed, number, _COMMISSIONING]))
+    begin = twin.attack_begins - timedelta(days=MOST_DAYS + 1)
+    values_TD = twin.run(twin.draw(build), begin, DAY_S, (), life).values_TD
+    recorded_TD = np.where(np.isnan(values_TD).all(axis=0), 0.0, values_TD)  # a column that the plant leaves empty
+    low_D, high_D = np.nanquantile(recorded_TD, (0.001, 0.999), axis=0)
+    still_D = high_D - low_D <= 1e-6 * np.maximum(np.abs(low_D), 1e-9)
+    around_D = np.where(still_D, np.where(low_D == 0, 1.0, np.abs(low_D) / 20), 0.0)
+    return tuple((float(a), float(b)) for a, b in zip(low_D - around_D, high_D + around_D, strict=True))
+
+
+def as_site(name: str, normal: Recording, attack: Recording, ranges: Ranges | None = None) -> SiteData:
+    """Both runs as a site to train and test on, as the layout's loader would read them from files.
+
+    Args:
+        name: of the site.
+        normal, attack: of one plant.
+        ranges: public operating ranges; None: those that the layout's real plant has published.
+    """
     return SiteData(
         name=name,
         schema=SensorSchema(tags=tuple(tag.name for tag in tags(normal.layout)), period_s=1.0),
@@ -106,7 +133,7 @@ def as_site(name: str, normal: Recording, attack: Recording) -> SiteData:
         test_TD=attack.values_TD,
         labels_T=attack.labels_T,
         source=f"twin, {normal.layout} layout",
-        ranges=operating_ranges([tag.name for tag in tags(normal.layout)]),
+        ranges=ranges or operating_ranges([tag.name for tag in tags(normal.layout)]),
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
+from server.private import planned
 from shared.schema import SensorSchema
 from shared.series import SiteData
 from shared.wire.envelope import Packet, encode_array
 from shared.wire.gate import METRICS, TIMINGS
-from shared.wire.inventory import REPLY, REQUEST, Field, Kind, unlisted
+from shared.wire.inventory import DROPPED, REPLY, REQUEST, Field, Kind, private_fields, unlisted
 from tests.support import plants
 from tests.support.plants import Loopback, federate
 
@@ -25,17 +28,28 @@ SETTINGS: dict[str, dict[str, object]] = {
         "rounds": {"server_optimizer": "adam", "weighting": "bucket"},
     },
     "updates in 8 bits": {"rounds": {"wire": "int8", "aggregation": "robust", "vote_every": 1}},
+    "local differential privacy": {
+        "recipe": {
+            "detector": {"dropout": 0.0},
+            "clustering": {"unit": 8, "clip": "cloud"},
+            "privacy": {"mode": "local", "epsilon": 8.0},
+        },
+        "rounds": {"server_optimizer": "adam"},
+    },
 }
+PRIVATE = "local differential privacy"
 
 
 @cache
 def run(name: str) -> Loopback:
-    rng = np.random.default_rng(0)
+    rng, private = np.random.default_rng(0), name == PRIVATE
     sites = []
-    for site, rows in (("north", 120), ("south", 120), ("short", 9)):
+    for site, rows in (("north", 5_500 if private else 120), ("south", 5_500 if private else 120), ("short", 9)):
         values = rng.normal(size=(rows, 2)).astype(np.float32)
-        sites.append(SiteData(site, SensorSchema(tags=("a", "b"), period_s=1), values, values[:0], None))
-    return federate(sites, plants.settings(**SETTINGS[name]))[2]
+        schema = SensorSchema(tags=("a", "b"), period_s=1)
+        sites.append(SiteData(site, schema, values, values[:0], None, ranges=((-4.0, 4.0), (-4.0, 4.0))))
+    with TemporaryDirectory() as folder:
+        return federate(sites, planned(plants.settings(**SETTINGS[name])), privacy=Path(folder))[2]
 
 
 def fields(packet: Packet) -> Iterator[tuple[str, str]]:
@@ -85,6 +99,28 @@ def test_every_listed_reply_field_travels_in_every_kind_it_is_listed_for(entry: 
     for kind in missing:
         if (entry.name, kind) in ONLY_UNDER:
             assert kind in carried(run(ONLY_UNDER[entry.name, kind]).received, entry)
+
+
+def test_under_a_claim_nothing_travels_that_is_dropped_there() -> None:
+    channel = run(PRIVATE)
+    dropped = {(entry.name, kind) for entry in REPLY if entry.private == DROPPED for kind in entry.kinds}
+    assert {("holdout_loss", Kind.TRAIN), ("examples", Kind.TRAIN), ("weights/*", Kind.TRAIN)} < dropped
+    for packet in channel.received:
+        assert unlisted(packet, Kind(packet.texts["kind"]), private_fields(REPLY)) == []
+
+
+def test_under_a_claim_all_that_is_noised_travels() -> None:
+    """Or nothing would be shown by what does not."""
+    for entry in REPLY:
+        if entry.sensitivity:
+            due = {Kind.CLUSTER} if entry.name.startswith("cluster_") else {Kind.TRAIN}
+            assert carried(run(PRIVATE).received, entry) == due, entry.name
+
+
+def test_what_is_noised_says_how_far_one_record_moves_it() -> None:
+    for entry in REPLY:
+        assert bool(entry.sensitivity) == ("noise" in entry.private and "rounding" not in entry.private), entry.name
+        assert not (entry.sensitive and not entry.private), entry.name
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.DESCRIBE])

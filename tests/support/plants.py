@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from client.agent.service import PlantAgent
@@ -87,10 +88,14 @@ def settings(**groups: object) -> RunConfig:
 
 
 def federate(
-    sites: Sequence[SiteData], config: RunConfig, tamper: Tamper = lambda plant, reply: reply
+    sites: Sequence[SiteData],
+    config: RunConfig,
+    tamper: Tamper = lambda plant, reply: reply,
+    privacy: Path | None = None,
 ) -> tuple[RunState, Memory, Loopback]:
-    """A whole run over the loopback."""
-    channel, journal = Loopback([PlantAgent(site) for site in sites], tamper), Memory()
+    """A whole run over the loopback; `privacy` is where plants keep their ledgers."""
+    agents = [PlantAgent(site, privacy=None if privacy is None else privacy / site.name) for site in sites]
+    channel, journal = Loopback(agents, tamper), Memory()
     coordinator = Coordinator(config, channel, journal, signature=lambda: "v1.claim.key.made")
     state = coordinator.run(RunState("test", config.digest))
     return state, journal, channel

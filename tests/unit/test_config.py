@@ -170,7 +170,7 @@ def test_the_engine_is_not_part_of_the_digest(engine: dict[str, Any]) -> None:
 OTHER_TEXTS = {
     "recipe.detector.bottleneck": "linear",
     "recipe.preprocess.join": "mean",
-    "recipe.preprocess.scaling": "none",
+    "recipe.preprocess.scaling": "ranges",
     "recipe.training.optimizer": "sgd",
     "recipe.clustering.anneal_from": "start",
     "recipe.clustering.target": "local",

@@ -19,8 +19,9 @@ from client.agent.audit import AuditLog
 from client.agent.guard import CallStop, Guard
 from client.agent.hours import next_opening, parse_window
 from client.agent.ledger import Ledger
-from client.agent.policy import EPSILON, WORDS, Budget, Facts, Policy, judge, read_policy
+from client.agent.policy import WORDS, Budget, Facts, Policy, judge, read_policy
 from client.agent.service import PlantAgent
+from shared.config import Recipe
 from shared.errors import AuditBroken, BadPayload, InvalidConfig, NotAllowed
 from shared.wire.envelope import Packet
 from shared.wire.frame import decode_frame, encode_frame
@@ -45,6 +46,17 @@ def refused(policy: dict[str, object], packet: Packet, now: datetime = NOW) -> s
 
 def allowed(policy: dict[str, object], packet: Packet, now: datetime = NOW) -> str:
     return judge(Policy.model_validate(policy), packet, FACTS, now).signer
+
+
+def private(epsilon: float = 3.0, mode: str = "local", unit_s: float | None = None, every: int = 1) -> Recipe:
+    """A recipe with a claim that does not contradict itself."""
+    noise = {"weights": 9.0, "below": 90.0, "loss": 90.0, "statistic": 90.0}
+    said = {
+        "detector": {"dropout": 0.0},
+        "preprocess": {"every": every},
+        "privacy": {"mode": mode, "epsilon": epsilon, "unit_s": unit_s, "noise": noise},
+    }
+    return Recipe.model_validate(said)
 
 
 # ---- one refusal a category ------------------------------------------------------------------------------------------
@@ -89,23 +101,82 @@ def test_a_batch_of_everything_counts_as_everything() -> None:
 
 
 def test_outside_the_hours_a_plant_still_describes_itself() -> None:
-    closed = {"hours": {"windows": ["Mon 00:00-01:00"]}, "dp": {"required": True}}
-    assert allowed(closed, agents.describe()) == ""
+    assert allowed({"hours": {"windows": ["Mon 00:00-01:00"]}}, agents.describe()) == ""
 
 
-@pytest.mark.parametrize(
-    ("epsilon", "fine"), [(8.0, True), (0.5, True), (8.1, False), (0, False), (-1, False), (float("nan"), False)]
-)
-def test_privacy_must_be_offered_within_the_floor(epsilon: float, fine: bool) -> None:
-    policy: dict[str, object] = {"dp": {"required": True}}
-    offer = changed(agents.train(), numbers={EPSILON: epsilon})
+def test_a_plant_that_requires_privacy_does_not_even_tell_its_size_without() -> None:
+    assert refused({"dp": {"required": True}}, agents.describe()) == "privacy"
+
+
+@pytest.mark.parametrize(("epsilon", "fine"), [(8.0, True), (0.5, True), (8.1, False), (100.0, False)])
+@pytest.mark.parametrize("required", [True, False])
+def test_a_claim_must_keep_within_the_floor(epsilon: float, fine: bool, required: bool) -> None:
+    policy: dict[str, object] = {"dp": {"required": required}}
+    offer = agents.train(recipe=private(epsilon=epsilon))
     assert (allowed(policy, offer) == "") if fine else (refused(policy, offer) == "privacy")
 
 
-def test_a_claim_of_privacy_that_the_agent_cannot_keep_is_not_trained_without_it() -> None:
-    agent = PlantAgent(sites()[0])
-    offer = changed(agents.train(), numbers={EPSILON: 4.0})
-    assert agent.handle(offer).texts["refused"] == "CP-501 BadPayload"
+def test_a_central_claim_is_none_to_a_plant_that_requires_one() -> None:
+    central = agents.train(recipe=private(mode="central"))
+    assert refused({"dp": {"required": True}}, central) == "privacy"
+    assert allowed({}, central) == ""
+
+
+@pytest.mark.parametrize(
+    ("floor", "word"),
+    [
+        ({"delta": 1e-6}, "privacy"),
+        ({"delta": 1e-5}, ""),
+        ({"unit": 60}, ""),
+        ({"unit": 61}, "privacy"),
+    ],
+)
+def test_delta_and_the_length_of_a_record_have_their_floor(floor: dict[str, object], word: str) -> None:
+    offer = agents.train(recipe=private())
+    policy: dict[str, object] = {"dp": {"required": True, **floor}}
+    assert (refused(policy, offer) if word else allowed(policy, offer)) == word
+
+
+def test_a_record_is_as_long_as_its_samples_are_apart() -> None:
+    """300 seconds of a plant that samples every ten are 30 samples, whatever is joined."""
+    offer = agents.train(recipe=private(unit_s=300.0, every=5))
+    slow = replace(FACTS, period_s=10.0)
+    judge(Policy.model_validate({"dp": {"unit": 30}}), offer, slow, NOW)
+    with pytest.raises(NotAllowed, match="30 samples"):
+        judge(Policy.model_validate({"dp": {"unit": 31}}), offer, slow, NOW)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"detector": {"dropout": 0.1}},
+        {"detector": {"bottleneck": "linear"}},
+        {"clustering": {"target": "local"}},
+        {"preprocess": {"rolling": 50}},
+        {"preprocess": {"min_variance": 0.01}},
+        {"preprocess": {"max_correlation": 0.9}},
+        {"privacy": {"epsilon": None}},
+        {"privacy": {"noise": {"weights": 0.0, "below": 9.0, "loss": 9.0, "statistic": 9.0}}},
+        {"privacy": {"noise": {"weights": 9.0, "below": 0.0, "loss": 9.0, "statistic": 9.0}}},
+        {"privacy": {"noise": {"weights": 9.0, "below": 9.0, "loss": 0.0, "statistic": 9.0}}},
+        {"privacy": {"noise": {"weights": 9.0, "below": 9.0, "loss": 9.0, "statistic": 0.0}}},
+    ],
+)
+def test_a_recipe_that_contradicts_its_own_claim_is_refused(broken: dict[str, dict[str, object]]) -> None:
+    recipe = private()
+    for group, values in broken.items():
+        said = getattr(recipe, group).model_dump() | values
+        recipe = recipe.model_copy(update={group: type(getattr(recipe, group)).model_validate(said)})
+    assert refused({}, agents.train(recipe=recipe)) == "privacy"
+
+
+def test_the_budget_of_the_ledger_is_one_runs_epsilon_unless_said_otherwise() -> None:
+    assert Policy.model_validate({"dp": {"max_epsilon": 3.0}}).dp.budget == 3.0
+    assert Policy.model_validate({"dp": {"max_epsilon": 3.0, "budget_epsilon": 12.0}}).dp.budget == 12.0
+
+
+def test_an_agent_without_a_ledger_answers_no_private_request() -> None:
+    assert PlantAgent(sites()[0]).handle(agents.train(recipe=private())).texts["refused"] == "CP-603 privacy"
 
 
 @pytest.mark.parametrize("texts", [{"kind": "spy"}, {"kind": None}, {"recipe": "{"}, {"recipe": None}])
@@ -122,6 +193,9 @@ def test_what_is_no_request_is_no_matter_of_policy(texts: dict[str, object]) -> 
         {"signers": ["SHA256:short"]},
         {"dp": {"required": "yes"}},
         {"dp": {"max_epsilon": float("inf")}},
+        {"dp": {"budget_epsilon": 0}},
+        {"dp": {"delta": 1.0}},
+        {"dp": {"unit": 0.5}},
         {"budget": {"rounds_a_day": 0}},
         {"caps": {"windows": 1.5}},
         {"schema": "others"},

@@ -16,8 +16,8 @@ from client.ingest.base import load
 from shared.errors import FileTrouble, InvalidConfig, RunDirectoryInUse, UnknownName
 from simulations.twin import base
 from simulations.twin import make as making
-from simulations.twin.make import EVENTS, as_site, make, simulate
-from simulations.twin.recording import Recording, labels
+from simulations.twin.make import EVENTS, as_site, design_ranges, make, simulate
+from simulations.twin.recording import Layout, Recording, labels
 from simulations.twin.script import Event
 from simulations.twin.swat import TWIN, files
 from simulations.twin.swat.plant import REFERENCE
@@ -198,3 +198,15 @@ def test_layouts_are_known_by_name() -> None:
     with pytest.raises(UnknownName, match="'bwsn'"):
         base.find("bwsn")
     assert making.LEAST_ATTACK_S == 43_200
+
+
+@pytest.mark.parametrize("layout", ["swat", "wadi"])
+def test_design_ranges_are_the_plants_own_and_not_read_off_its_recordings(layout: Layout) -> None:
+    ranges, (normal, _) = design_ranges(2, layout, 4), simulate(2, 0.1, layout, 4)
+    low_D, high_D = np.array(ranges, float).T
+    assert (np.isfinite(low_D) & (low_D < high_D)).all()
+    inside_TD = (normal.values_TD >= low_D) & (normal.values_TD <= high_D) | np.isnan(normal.values_TD)
+    assert inside_TD.mean() > 0.95
+    assert ranges == design_ranges(2, layout, 4) != design_ranges(3, layout, 4)
+    recorded_D = ~np.isnan(normal.values_TD).all(axis=0)
+    assert not (low_D[recorded_D] == np.nanmin(normal.values_TD[:, recorded_D], axis=0)).all()
