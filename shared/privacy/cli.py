@@ -123,7 +123,8 @@ def _account(balance: Any, text: str) -> str:
     lines = [
         f"{printable(balance.plant)}: epsilon {balance.epsilon:.3f}{budget} at delta {balance.delta:g}, "
         f"for each {balance.unit}",
-        f"  {balance.releases:,} releases in {balance.runs} run{'s' * (balance.runs != 1)}, {balance.since} to {balance.until}{torn}",
+        f"  {balance.releases:,} releases in {balance.runs} run{'s' * (balance.runs != 1)}, "
+        f"{balance.since} to {balance.until}{torn}",
         f"  alone, the releases of each kind would cost epsilon: {parts}",
         f"  newest line {balance.digest}",
     ]

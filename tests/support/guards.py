@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +253,9 @@ def hostile_records(seed: int = 0) -> dict[str, NDArray[np.float64]]:
 
 
 def one_record_moves_what_it_may(folder: Path) -> None:
-    """Gradient, share below the clip, loss, sums, counts and spread, whatever the record is."""
-    for name, pieces in hostile_records().items():
-        for part, share in moved(pieces, folder / name.replace(" ", "-")).items():
+    """Gradient, share below the clip, loss, sums, counts and spread, whatever the record is and clusters weigh."""
+    for (name, pieces), alpha in product(hostile_records().items(), (0.5, 10.0)):
+        for part, share in moved(pieces, folder / f"{name} {alpha:g}", alpha).items():
             assert share <= 1 + 1e-4, f"{name}: {part} moves by {share:.4g} of what one record may"
 
 
