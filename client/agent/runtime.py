@@ -59,8 +59,8 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
 
 def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stopped: CallStop) -> Guard:
     device = resolve_device(plant.config.agent.device)
-    wanted, kept = plant.config.agent.guard, plant.home / "guard.bin"
-    agent = PlantAgent(site, plant.home / "bundles", device, stopped, plant.home / "bundle.key", wanted, kept)
+    own = plant.config.agent.guard, plant.home / "guard.bin", plant.home / "ring"
+    agent = PlantAgent(site, plant.home / "bundles", device, stopped, plant.home / "bundle.key", *own)
     agent.learn_alone()
     facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name)
     return Guard(agent, policy, facts, Ledger(plant.home / "ledger.json", policy.budget), audit, stopped)
