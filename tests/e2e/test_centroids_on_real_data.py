@@ -89,7 +89,7 @@ def _latents(agents: Sequence[PlantAgent], state: RunState) -> list[np.ndarray]:
 def _naive(latents: Sequence[np.ndarray]) -> np.ndarray:
     """Each site numbers its own clusters; the server averages them by index."""
     own = [KMeans(K, n_init=1, random_state=s).fit(z).cluster_centers_ for s, z in enumerate(latents)]
-    return np.mean(own, axis=0)
+    return np.asarray(np.mean(own, axis=0))
 
 
 @pytest.mark.parametrize(
