@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS ?= dev
 DEMO_OUT ?= runs/demo
+# One test worker a core, eight at most; `make test WORKERS=0` runs everything in one process.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: install demo test soak check bench clean
 
@@ -22,7 +24,7 @@ demo: install
 	$(BIN)/crossplant rounds list --store $(DEMO_OUT)
 
 test: install
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 soak: install
 	$(BIN)/python -m pytest tests -m network

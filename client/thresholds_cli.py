@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,10 @@ Rate = Annotated[
 Budget = Annotated[
     float | None, typer.Option("--budget", metavar="N", help="False alarms a day to ask for, in place of a rate.")
 ]
-_HEAD = ("rule", "value", "supported", "realised (90 % interval)", "alarms a day", "status")
+COLUMNS = 80
+_HEAD = ("rule", "value", "promised", "alarmed (90 %)", "alarms a day (90 %)")  # `*`: weak
+_FOUND_HEAD = ("rule", "LABELLED: events found", "LABELLED: false a day")
+_LABELLED = "LABELLED: on the plant's test data, at the value set on normal data alone; no rule looks at labels."
 
 
 def thresholds(
@@ -69,13 +73,29 @@ def _check(out: Path | None, rate: float | None, budget: float | None) -> None:
 
 
 def _report(rows: list[Compared], rate: float, lacking: float) -> list[str]:
+    """Lines of at most 80 columns."""
     first = rows[0].threshold
+    about = _about(first.calibration_size, first.effective_size, rate, lacking)
     body = [_cells(row) for row in rows]
-    head = (*_HEAD, "LABELLED: events found", "LABELLED: false a day") if rows[0].found else _HEAD
+    labelled = ["", *_wrapped(_LABELLED), "", *_table(_FOUND_HEAD, [_found(row) for row in rows])]
+    return [
+        *_wrapped(about),
+        "",
+        *_table(_HEAD, body),
+        "",
+        *(line for note in _notes(rows) for line in _wrapped(note)),
+        *(labelled if rows[0].found else ()),
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in body]
-    title = "  ".join(cell.ljust(width) for cell, width in zip(head, widths, strict=True)).rstrip()
-    return [_about(first.calibration_size, first.effective_size, rate, lacking), "", title, *lines, "", *_notes(rows)]
+    aligned = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (head, *body))
+    return ["  ".join(line).rstrip() for line in aligned]
 
 
 def _about(size: int, effective: float, rate: float, lacking: float) -> str:
@@ -88,16 +108,23 @@ def _about(size: int, effective: float, rate: float, lacking: float) -> str:
 def _cells(row: Compared) -> tuple[str, ...]:
     threshold = row.threshold
     unseen = row.moving or row.unseen
-    supported = "-" if threshold.supported_rate is None else f"{threshold.supported_rate:.3g}"
-    found = () if row.found is None else (_share(row.found.event_recall), f"{row.found.alarms_a_day:.1f}")
-    modes = f" ({len(threshold.by_mode)} modes)" if threshold.by_mode else ""
-    value = f"{threshold.value:.5g}{modes}"
+    promised = "-" if threshold.supported_rate is None else f"{threshold.supported_rate:.2g}"
     realised, alarms = ("-", "-") if unseen is None else (_realised(unseen), _alarms(unseen))
-    return (threshold.rule, value, supported, realised, alarms, threshold.status, *found)
+    return (_name(row), f"{threshold.value:.4g}", promised, realised, alarms)
+
+
+def _name(row: Compared) -> str:
+    return f"{row.threshold.rule}{' *' if row.threshold.status == 'weak' else ''}"
+
+
+def _found(row: Compared) -> tuple[str, ...]:
+    found = row.found
+    events, alarms = ("-", "-") if found is None else (_share(found.event_recall), f"{found.alarms_a_day:.1f}")
+    return (_name(row), events, alarms)
 
 
 def _realised(found: Realised) -> str:
-    return f"{found.rate:.3g} ({_number(found.rate_low)} to {_number(found.rate_high)})"
+    return f"{found.rate:.2g} ({_number(found.rate_low)} to {_number(found.rate_high)})"
 
 
 def _alarms(found: Realised) -> str:
@@ -109,19 +136,26 @@ def _share(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:.3g}"
+    return "?" if math.isnan(value) else f"{value:.2g}"
 
 
 def _notes(rows: list[Compared]) -> list[str]:
-    about = (
-        "realised, alarms: set on the first half, counted in the second, adaptive ones in motion.",
-        "LABELLED: on the plant's test data, at the value set on normal data alone." if rows[0].found else "",
-    )
+    modes = [f"{row.threshold.rule} ({len(row.threshold.by_mode)})" for row in rows if row.threshold.by_mode]
     weak: dict[str, list[str]] = {}
     for row in rows:
         if row.threshold.note:
             weak.setdefault(row.threshold.note, []).append(row.threshold.rule)
-    return [*(line for line in about if line), *(f"{', '.join(names)}: {note}" for note, names in weak.items())]
+    return [
+        "promised: the share of new normal windows that the value alarms at most, if they are as the old ones.",
+        "alarmed, alarms a day: of normal windows; set on the first half, counted in the second, adaptive ones in "
+        "motion, with their 90 % intervals.",
+        *(
+            [f"one value for each operating mode, of which the common one is shown: {', '.join(modes)}."]
+            if modes
+            else []
+        ),
+        *(f"* {', '.join(names)}: {note}" for note, names in weak.items()),
+    ]
 
 
 def _write_json(path: Path, rows: list[Compared], rate: float, lacking: float) -> None:

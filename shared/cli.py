@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 INTERRUPTED = 130
+OWN = ("client", "server", "shared", "simulations")  # packages whose absence is a bug
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +79,11 @@ def _explain(error: BaseException) -> int:
         raise error
     if isinstance(error, OSError | UnicodeEncodeError):
         return _fail(_file_trouble(error))
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in OWN:
+        cure = (
+            "An edge box has less than an agent's machine: run this there, or `pip install 'crossplant[simulation]'`."
+        )
+        return _fail(str(CrossplantError(f"This needs the package {error.name!r}, which is not installed.", cure)))
     cause = f"{type(error).__name__}: {error}"
     return _fail(f"CP-000 Unexpected: {cause} Set CROSSPLANT_DEBUG=1 to see where, and please report it.")
 
@@ -129,15 +135,17 @@ def silence(stream: TextIO) -> None:
 
 def main() -> None:
     """The console command."""
-    _open_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    open_missing_streams()
     sys.exit(run())
 
 
-def _open_missing_streams() -> None:
-    """A command started with `>&-` has no stdout; a file opened later would take its place."""
-    for name in ("stdout", "stderr"):
+def open_missing_streams() -> None:
+    """A process started with `>&-` has no stdout; a file opened later would take its place. What no encoding of a
+    stream has is written as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

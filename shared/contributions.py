@@ -24,25 +24,23 @@ def telling(error_D: Values, high_D: Values) -> Float64Array:
     """How much each tag's error tells, float64 (D,), not negative: what orders the tags of an alarm.
 
     A raw error names the tags that the model always rebuilds badly. What tells is the error beyond what normal data
-    hardly ever gives; where no tag is beyond that, the error against it. What was measured: docs/edge/alarms.md.
+    has given: tags beyond that come first, by how far they are; the others follow, by their error against it. What was
+    measured: docs/edge/alarms.md.
 
     Args:
-        error_D: what each tag adds to a window's error, not negative; what is not a number counts as infinite.
-        high_D: its high quantile on held-out normal data (`Calibration.tag_error_high`).
+        error_D: what each tag adds to a window's error or score, not negative; what is not a number counts as infinite.
+        high_D: its highest value on held-out normal data (`Calibration.tag_error_high`, `LocalGuard.most`).
 
     Example:
         >>> telling(np.array([9.0, 3.0, 0.0]), np.array([8.5, 0.5, 1.0])).tolist()
-        [0.5, 2.5, 0.0]
+        [1.5, 3.5, 0.0]
         >>> telling(np.array([4.0, 0.25]), np.array([8.0, 1.0])).round(2).tolist()
         [0.5, 0.25]
     """
     error, high = np.where(np.isnan(error_D), np.inf, error_D.astype(np.float64)), high_D.astype(np.float64)
-    beyond_D: Float64Array = np.maximum(error - high, 0.0)
-    if beyond_D.any():
-        return beyond_D
-    floor = max(_LEAST * float(high.mean()), _TINY)
-    against_D: Float64Array = error / np.maximum(high, floor)
-    return against_D
+    against_D = np.minimum(error / np.maximum(high, max(_LEAST * float(high.mean()), _TINY)), 1.0)
+    told_D: Float64Array = np.where(error > high, 1.0 + error - high, against_D)
+    return told_D
 
 
 def score_without(score: float, error: float, share: float, scale: ScoreScale) -> float:

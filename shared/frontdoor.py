@@ -23,7 +23,7 @@ COMMANDS: dict[str, Entry] = {
     "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
     "server": Entry("server.run.cli", "server_app", "Run the coordinator; start runs on it."),
     "poc": Entry("simulations.poc_cli", "poc_app", "A whole federation on this machine, as real processes."),
-    "client": Entry("client.cli", "client_app", "Run a plant: agent, relay, policy, audit log."),
+    "client": Entry("client.cli", "client_app", "Run a plant; score its live data, see its alarms."),
     "provision": Entry("server.provision.cli", "provision_app", "Set up a federation; take plants in and out."),
     "bundle": Entry("shared.bundle.cli", "bundle_app", "Look into a bundle; check its signature and its files."),
     "preflight": Entry("shared.preflight.cli", "preflight_app", "Check whether a plant or the operator can start."),

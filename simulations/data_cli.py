@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,6 +70,48 @@ def show(
     chosen = find_site(path, dataset, site)
     drawn = write_page(out, chosen, View(part, first, end, names))
     _say(f"{drawn} of {len(chosen.site.schema.tags)} tags of {chosen.site.name} drawn: {out}")
+
+
+@data_app.command("export")
+def export(
+    path: Place,
+    out: Annotated[str, typer.Option(metavar="FILE.csv|-", help="File to write; - writes JSON lines to stdout.")],
+    dataset: Annotated[str | None, typer.Option(help="Data set; default: what the files say.", metavar="NAME")] = None,
+    site: Annotated[str | None, typer.Option(help="Which site; default: the first.", metavar="NAME")] = None,
+    part: Annotated[Literal["both", "train", "test"], typer.Option(help="Which rows.")] = "test",
+    first: Annotated[int, typer.Option("--from", min=0, help="First row to write, from 0.", metavar="ROW")] = 0,
+    end: Annotated[int | None, typer.Option("--to", min=1, help="Row to stop before.", metavar="ROW")] = None,
+) -> None:
+    """Write a site's rows as readings that `crossplant client score` takes, without labels.
+
+    PATH may also be a plant of a run: OUT/plants/NAME. The first row is of 2026-01-01T00:00Z.
+    """
+    if out != "-" and not out.lower().endswith(".csv"):
+        raise typer.BadParameter("must end in .csv, or be -", param_hint="--out")
+    if end is not None and end <= first:
+        raise typer.BadParameter("must be greater than --from", param_hint="--to")
+    from simulations.show.choose import View
+    from simulations.show.readings import as_csv, as_lines, plant, rows
+
+    chosen = plant(path, dataset, site)
+    form = as_lines if out == "-" else as_csv
+    text = form(chosen.schema.tags, rows(chosen, View(part, first, end)))
+    if out == "-":
+        for line in text:
+            sys.stdout.write(line)
+        return
+    _store(Path(out), "".join(text).encode())
+    _say(f"readings of {chosen.name}: {out}")
+
+
+def _store(path: Path, data: bytes) -> None:
+    from shared.disk import replace_file
+    from shared.errors import FileTrouble
+
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise FileTrouble(f"{_shown(path)} cannot be written: {error.strerror or error}.") from error
 
 
 @data_app.command("list")

@@ -59,7 +59,7 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
 
 def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stopped: CallStop) -> Guard:
     device = resolve_device(plant.config.agent.device)
-    wanted, kept = plant.config.agent.guard, plant.home / "guard.bin"
+    wanted, kept, ring = plant.config.agent.guard, plant.home / "guard.bin", plant.home / "ring"
     agent = PlantAgent(
         site,
         plant.home / "bundles",
@@ -68,6 +68,7 @@ def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stoppe
         plant.home / "bundle.key",
         wanted,
         kept,
+        ring,
         privacy=plant.home / "privacy" / site.name,
         budget=policy.dp.budget,
     )

@@ -22,12 +22,13 @@ from client.agent.own import OwnParts
 from client.agent.residual import ResidualBook
 from client.agent.update import Clock, Updates
 from client.agent.wire import refusal, refused_text
-from client.training.calibrate import Calibrated, calibrate
+from client.training.calibrate import Calibrated, Confirmed, calibrate, confirmed
 from client.training.infer import encode_all, reconstruction_loss
 from client.training.loop import Trained, gradient_of, gradient_step, round_generator, train_epochs
 from client.training.probe import probe
 from client.training.tensors import TensorWindows
 from client.training.workspace import Workspace, prepare
+from shared import ring
 from shared.bundle.parts import Provenance
 from shared.bundle.whole import Bundle, Live, publish
 from shared.clustering import Statistic, statistic
@@ -91,6 +92,7 @@ class PlantAgent:
         key: file with the key that signs bundles, made at the first one; None: `home/bundle.key`.
         guard: whether bundles hold the plant's local guard, which no request can change.
         guard_file: where that is kept; None: `home/SITE.guard.bin`.
+        ring_folder: of rows that people confirmed as normal since (`shared.ring`); None: `home/SITE.ring`.
         privacy: folder of the plant's privacy ledger, made when the first private request comes; None refuses these.
         budget: epsilon that all of its releases may cost together; None: what the run claims.
     """
@@ -104,6 +106,7 @@ class PlantAgent:
         key: Path | None = None,
         guard: bool = True,
         guard_file: Path | None = None,
+        ring_folder: Path | None = None,
         privacy: Path | None = None,
         budget: float | None = None,
     ) -> None:
@@ -114,6 +117,7 @@ class PlantAgent:
         self._device = device or torch.device("cpu")
         kept = None if home is None else home / f"{site.name}.guard.bin"
         self._own = OwnParts(site, guard_file or kept, guard)
+        self._ring = ring_folder or (None if home is None else home / f"{site.name}.ring")
         self._one_at_a_time = threading.Lock()
         self._updates = Updates(ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors"))
         self._bench: _Bench | None = None
@@ -322,11 +326,22 @@ class PlantAgent:
 
     def _calibrate(self, request: Request, bench: _Bench) -> _Answer:
         model = _model_of(request)
-        calibration = calibrate(bench.detector, model.clusters, bench.train, bench.holdout, bench.recipe)
+        step_s = bench.workspace.schema.period_s * bench.recipe.preprocess.every
+        held = (bench.train, bench.holdout, bench.recipe, step_s, self._confirmed(bench))
+        calibration = calibrate(bench.detector, model.clusters, *held)
         if self._home is not None:
             self._publish(request, model, calibration, bench, self._home)
         ready = int(calibration.threshold.status == "ok")
         return _Answer({}, {"holdout_loss": calibration.holdout_loss, "calibrated": ready}, {})
+
+    def _confirmed(self, bench: _Bench) -> Confirmed | None:
+        """What people confirmed as normal since, as it is now; nothing of it was or will be trained on."""
+        if self._ring is None or not self._ring.is_dir():
+            return None
+        found = ring.never_trained(ring.read(self._ring, self._site.schema), np.asarray(self._site.train_TD))
+        for told in found.troubles:
+            log.warning("plant %s: calibration ring: %s", self.name, told)
+        return confirmed(found, bench.workspace, bench.recipe, self._device)
 
     def _publish(
         self, request: Request, model: GlobalModel, calibration: Calibrated, bench: _Bench, home: Path

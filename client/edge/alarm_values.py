@@ -19,6 +19,7 @@ Kind = Literal["alarm", "fault", "shelved"]
 Standing = Literal["active", "acknowledged", "cleared"]
 What = Literal["raised", "returned", "acknowledged", "cleared"]
 
+_ACCEPTED = 1.0  # false alarms a day, where a plant names no budget
 _LARGEST = 1e300  # an infinite score in a state file, where JSON has no infinity
 
 
@@ -32,7 +33,8 @@ class AlarmRules(Artefact, frozen=True, kw_only=True):
         clear_s: when every score has been there for so long.
         rearm_s: what comes back within that time after clearing is the same alarm.
         group_s: alarms no further apart than this may be one incident.
-        budget_a_day: false alarms a day that the plant accepts.
+        budget_a_day: false alarms a day that the plant accepts; sets both thresholds (`client.edge.budget`). None: the
+            thresholds are those of the bundle, and more than one a day is told.
         flood_count, flood_s: so many alarms in that time are a flood, ended below half of it (ISA-18.2: 10 in 600).
         shelve_most_s: longest time for which anything can be shelved.
     """
@@ -44,7 +46,7 @@ class AlarmRules(Artefact, frozen=True, kw_only=True):
     clear_s: Seconds = 60.0
     rearm_s: Seconds = 300.0
     group_s: Seconds = 900.0
-    budget_a_day: Annotated[float, Meta(gt=0)] = 1.0
+    budget_a_day: Annotated[float, Meta(ge=1e-6, le=1e6)] | None = None
     flood_count: Annotated[int, Meta(ge=2, le=1000)] = 10
     flood_s: Annotated[float, Meta(gt=0)] = 600.0
     shelve_most_s: Annotated[float, Meta(gt=0)] = 7 * 86_400.0
@@ -52,6 +54,11 @@ class AlarmRules(Artefact, frozen=True, kw_only=True):
     def check(self) -> None:
         if self.hits > self.among:
             raise ValueError(f"hits must be at most `among`, {self.among}, not {self.hits}")
+
+    @property
+    def accepted_a_day(self) -> float:
+        """False alarms a day beyond which people are told."""
+        return _ACCEPTED if self.budget_a_day is None else self.budget_a_day
 
 
 class Named(Struct, frozen=True, forbid_unknown_fields=True):

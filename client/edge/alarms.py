@@ -148,7 +148,7 @@ def _new(state: AlarmState, event: Judged, kind: Kind) -> Alarm:
         by=event.by,
         bundle=scored.bundle,
         mode=scored.mode,
-        sensors=tuple(Named.of_part(part) for part in scored.parts),
+        sensors=tuple(Named.of_part(part) for part in (scored.sensors if kind == "alarm" else scored.parts)),
         score=bounded(scored.score),
         threshold=bounded(scored.threshold),
         p_value=scored.p_value,
@@ -168,7 +168,7 @@ def _returned(last: Alarm, state: AlarmState, event: Judged) -> Alarm:
 def _grouped(state: AlarmState, event: Judged, rules: AlarmRules) -> tuple[AlarmState, bool]:
     """The incident that an alarm belongs to, and whether people are told of the alarm."""
     time, mode, before = event.scored.time, event.scored.mode, state.incident
-    tags = tuple(part.tag for part in event.scored.parts[:TAGS])
+    tags = tuple(part.tag for part in event.scored.sensors[:TAGS])
     if before is not None and belongs(before, time, tags, mode, rules.group_s, state.tally.flood):
         incident, told = joined(before, time, tags, mode, state.tally.flood)
     else:
@@ -218,7 +218,7 @@ def _tell(state: AlarmState, alarm: Alarm, what: What, time: float, rules: Alarm
     incident = state.incident
     if incident is None or incident.id != alarm.incident:
         incident = Incident(alarm.incident, alarm.raised, time, tags=alarm.tags, mode=alarm.mode)
-    return Told(time, what, alarm, incident, state.tally.since(time, DAY_S), rules.budget_a_day)
+    return Told(time, what, alarm, incident, state.tally.since(time, DAY_S), rules.accepted_a_day)
 
 
 # ---- how many --------------------------------------------------------------------------------------------------------
@@ -234,14 +234,16 @@ def _tally(tally: Tally, time: float, rules: AlarmRules) -> Tally:
 def _budget(state: AlarmState, time: float, rules: AlarmRules) -> Stepped:
     """Say once when the last day had more alarms than the budget of false ones explains."""
     day = state.tally.since(time, DAY_S)
-    chance = at_least(day, rules.budget_a_day)
+    chance = at_least(day, rules.accepted_a_day)
     if (chance < _UNLIKELY) == state.tally.over_budget:
         return state, ()
     over = not state.tally.over_budget
     state = structs.replace(state, tally=structs.replace(state.tally, over_budget=over))
     if not over:
         return state, ()
-    cause = f"{day} alarms in a day, where {rules.budget_a_day:g} a day may be false: by chance on {chance:.1%} of days"
+    cause = (
+        f"{day} alarms in a day, where {rules.accepted_a_day:g} a day may be false: by chance on {chance:.1%} of days"
+    )
     return state, (notice(time, "budget", f"{cause}. The plant has real trouble, or the threshold is too low."),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,7 @@ def ack(
 
 @alarms_app.command("shelve")
 def shelve(
-    tag: Annotated[str, typer.Argument(metavar="TAG|ALL")],
+    tag: Annotated[str, typer.Argument(metavar="TAG|ALL", help="A tag of the plant, or ALL.")],
     by: By,
     note: Note,
     for_: Annotated[str, typer.Option("--for", metavar="2h", help="How long: 90s, 30m, 2h, 1d.")] = "",
@@ -83,7 +84,10 @@ def shelve(
 
 @alarms_app.command("unshelve")
 def unshelve(
-    tag: Annotated[str, typer.Argument(metavar="TAG|ALL")], by: By, note: Note = "", state: StateDir = _HERE
+    tag: Annotated[str, typer.Argument(metavar="TAG|ALL", help="As it was shelved.")],
+    by: By,
+    note: Note = "",
+    state: StateDir = _HERE,
 ) -> None:
     """End a shelf before its time, or put a tag back in service."""
     from client.edge.alarm_values import Unshelve
@@ -93,7 +97,10 @@ def unshelve(
 
 @alarms_app.command("out-of-service")
 def out_of_service(
-    tag: Annotated[str, typer.Argument(metavar="TAG")], by: By, note: Note, state: StateDir = _HERE
+    tag: Annotated[str, typer.Argument(metavar="TAG", help="A tag of the plant.")],
+    by: By,
+    note: Note,
+    state: StateDir = _HERE,
 ) -> None:
     """Raise no alarm because of a tag until `unshelve`: it is being repaired."""
     from client.edge.alarm_values import Shelve
@@ -104,8 +111,8 @@ def out_of_service(
 @alarms_app.command("confirm-normal")
 def confirm_normal(
     by: By,
-    first: Annotated[str, typer.Option("--from", metavar="TIME", help="As 2026-11-22T08:00Z.")],
-    last: Annotated[str, typer.Option("--to", metavar="TIME")],
+    first: Annotated[str, typer.Option("--from", metavar="TIME", help="Its begin, as 2026-11-22T08:00Z.")],
+    last: Annotated[str, typer.Option("--to", metavar="TIME", help="Its end.")],
     note: Note = "",
     state: StateDir = _HERE,
 ) -> None:
@@ -146,15 +153,24 @@ def _order(folder: Path, order: Order) -> None:
     if path.exists():
         typer.echo("waits in the state folder: no scorer has taken it yet", err=True)
     else:
-        typer.echo("taken; `crossplant client alarms list` shows what came of it", err=True)
+        typer.echo("taken; `crossplant client alarms list` and the scorer's notices say what came of it", err=True)
 
 
 def _line(alarm: Alarm) -> str:
+    """Three short lines: which alarm, what and by which model, and how far above the thresholds."""
     tags = ", ".join(f"{part.tag} {'+-'[part.direction < 0]}{part.share:.0%}" for part in alarm.sensors[:3])
     what = alarm.state if alarm.kind == "alarm" else f"{alarm.kind}, {alarm.state}"
     who = f" by {alarm.acked_by}" if alarm.acked_by else ""
-    figures = f"score {alarm.score:.3g} > {alarm.threshold:.3g}, p {alarm.p_value:.2g}"
-    return f"{alarm.id or '-'}  {what}{who}  since {_clock(alarm.raised)}  {tags}  {figures}  ({', '.join(alarm.by)})"
+    figures = f"score {_against(alarm.score, alarm.threshold)}, p {alarm.p_value:.2g}"
+    guard, limit = alarm.guard, alarm.guard_threshold
+    beside = "" if guard is None or limit is None else f"; guard {_against(guard, limit)}"
+    head = f"{alarm.id or '-'}  {what}{who}  since {_clock(alarm.raised)}"
+    return f"{head}\n    {tags}  ({', '.join(alarm.by)})\n    {figures}{beside}"
+
+
+def _against(value: float, threshold: float) -> str:
+    """A figure against its threshold: an alarm of one model says nothing about the other's."""
+    return f"{value:.3g} {'>' if value > threshold else '<='} {threshold:.3g}"
 
 
 def _clock(at: float) -> str:
@@ -178,8 +194,11 @@ def _seconds(text: str) -> float:
 
     number, unit = text[:-1], _UNITS.get(text[-1:])
     if unit is None or not number.replace(".", "", 1).isascii() or not number.replace(".", "", 1).isdigit():
-        raise InvalidConfig(f"--for {text!r} is no time.", "Write 90s, 30m, 2h or 1d.")
-    return float(number) * unit
+        raise InvalidConfig(f"--for {text!r:.80} is no time.", "Write 90s, 30m, 2h or 1d.")
+    seconds = float(number) * unit
+    if not 0 < seconds < math.inf:  # An infinite one is `null` in JSON, and `null` is out of service for ever.
+        raise InvalidConfig(f"--for {text!r:.80} never ends, or ends at once.", "Write 90s, 30m, 2h or 1d.")
+    return seconds
 
 
 def _moment(option: str, text: str) -> float:

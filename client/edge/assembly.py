@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import time as wall_clock
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from client.edge.budget import budgeted
 from client.edge.engine import Engine
 from client.edge.loading import load_edge, make_model
 from client.edge.promise import refuse_unsupported, unsupported
@@ -39,12 +41,14 @@ class Assembly:
         engine: takes samples.
         watch: sensor faults, drift, alarms, the threshold that follows.
         keeper: of the models; None without a state folder.
+        budget: false alarms a day that set the thresholds; None: they are the bundle's own.
     """
 
     bundle: EdgeBundle
     engine: Engine
     watch: Watch
     keeper: Keeper | None = None
+    budget: float | None = None
 
     def start(self) -> tuple[Notice, ...]:
         """Look for new bundles from now on.
@@ -70,7 +74,7 @@ class Assembly:
         self.watch.save()
 
     def _started(self, now: float) -> Notice:
-        made, lacking = self.bundle.provenance, unsupported(self.bundle)
+        made, lacking = self.bundle.provenance, unsupported(self.bundle, self.budget)
         guard = "with a local guard" if self.engine.model.guard is not None else "without a local guard"
         kept = "" if self.keeper is not None else "; without --state nothing is kept and no newer bundle is looked for"
         text = (
@@ -101,30 +105,34 @@ def assemble(
         FileTrouble: the state folder or the key cannot be used.
         InvalidConfig: the state folder is another plant's.
         MissingExtra: a package is not installed.
-        RateNotSupported: the edge.toml wants calibrated thresholds only, and the bundle's are not.
+        RateNotSupported: the edge.toml names an alarm budget or wants calibrated thresholds only, and the plant's
+            normal data cannot carry that.
         SchemaMismatch: limits of sensors are for other tags.
     """
     found = settings or Settings()
-    rules = WatchRules(found.alarms, found.faults, found.drift, found.adapt)
+    rules, budget = WatchRules(found.alarms, found.faults, found.drift, found.adapt), found.alarms.budget_a_day
     if state is None:
-        bundle = load_edge(folder, trust)
+        bundle = budgeted(load_edge(folder, trust), budget)
         _check(bundle, found)
         model = make_model(bundle, found.top, int8)
         watch = Watch(model, bundle, None, rules, bundle.limits)
-        return Assembly(bundle, Engine(model, watch.stages), watch)
-    from client.edge.keeper import Keeper  # It brings subprocess along, and a plant without a state folder has no use.
+        return Assembly(bundle, Engine(model, watch.stages), watch, budget=budget)
+    from client.edge.examine import examine_apart  # Both bring subprocess along, and a plant without a state folder has
+    from client.edge.keeper import Keeper  # no use for it.
 
-    keeper = Keeper(folder, state, found.swap, trust, found.top, int8)
+    apart = partial(examine_apart, budget=budget)
+    keeper = Keeper(folder, state, found.swap, trust, found.top, int8, apart, budget)
     try:
         _check(keeper.bundle, found)
     except CrossplantError:
         keeper.close()
         raise
     watch = Watch(keeper.model, keeper.bundle, state, rules, keeper.bundle.limits)
-    return Assembly(keeper.bundle, Engine(keeper.model, watch.stages, keeper.shadow), watch, keeper)
+    return Assembly(keeper.bundle, Engine(keeper.model, watch.stages, keeper.shadow), watch, keeper, budget)
 
 
 def _check(bundle: EdgeBundle, settings: Settings) -> None:
-    """Refuse thresholds that the plant's data cannot carry, where its edge.toml says so."""
-    if settings.model.uncalibrated == "refuse":
-        refuse_unsupported(bundle)
+    """Refuse thresholds that the plant's data cannot carry, where its edge.toml says so or names a budget."""
+    budget = settings.alarms.budget_a_day
+    if (settings.model.uncalibrated or ("warn" if budget is None else "refuse")) == "refuse":
+        refuse_unsupported(bundle, budget)

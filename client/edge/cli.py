@@ -33,7 +33,12 @@ def score(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="End after so many scores.")] = None,
     sinks: Annotated[
         list[str] | None,
-        typer.Option("--sink", metavar="WHERE", help="Where records go; may be given again. Default: scores to -."),
+        typer.Option(
+            "--sink",
+            metavar="WHERE",
+            help="FILE.jsonl, FILE.sqlite, mqtt://..., https://..., opc.tcp://..., metrics://...; may be given again. "
+            "Default: scores to -.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The plant's edge.toml.")] = None,
     state: Annotated[
@@ -44,7 +49,8 @@ def score(
     ] = None,
     top: Annotated[int | None, typer.Option("--top", min=1, max=100, help="Tags named in a score; 5.")] = None,
     source_set: Annotated[
-        list[str] | None, typer.Option("--source-set", metavar="NAME=VALUE", help="A setting of the source.")
+        list[str] | None,
+        typer.Option("--source-set", metavar="NAME=VALUE", help="A setting of the source; may be given again."),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Use the bundle's graph in 8 bits.")] = False,
 ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from client.edge.records import Notice, Part, Record, Sample, Scored
 
@@ -56,6 +56,14 @@ class Guarding(Protocol):
 
     def restart(self) -> None:
         """The next sample begins a recording."""
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A guard that names tags whether it alarms or not."""
+
+    def named(self, sample: Sample) -> tuple[Part, ...]:
+        """The tags of the sample that was taken last, as in `Heard.parts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +209,7 @@ class Engine:
             return scored
         try:
             heard = guard.feed(sample)
+            named = _named(guard, sample, scored, heard)
         except Exception as error:
             self.model = Model(self.model.scorer)
             records.append(_trouble(guard, sample.time, error))
@@ -208,8 +217,16 @@ class Engine:
         if heard is None or scored is None:
             return scored
         # Its attributions are the better ones: docs/edge/alarms.md.
-        parts = heard.parts if heard.parts and heard.score > heard.threshold else scored.parts
-        return replace(scored, guard=heard.score, guard_threshold=heard.threshold, guard_p=heard.p_value, parts=parts)
+        above = heard.score > heard.threshold
+        parts = heard.parts if heard.parts and above else scored.parts
+        return replace(
+            scored,
+            guard=heard.score,
+            guard_threshold=heard.threshold,
+            guard_p=heard.p_value,
+            parts=parts,
+            named=named,
+        )
 
     def _shadowed(self, sample: Sample, scored: Scored | None, records: list[Record]) -> Scored | None:
         if self._shadow is None:
@@ -234,6 +251,13 @@ class Engine:
     def _shadow_left_out(self, time: float, error: Exception) -> Notice:
         shadow, self._shadow = self._shadow, None
         return _trouble(shadow, time, error)
+
+
+def _named(guard: Guarding, sample: Sample, scored: Scored | None, heard: Heard | None) -> tuple[Part, ...]:
+    """What the guard names where only the federated model is above its threshold."""
+    if scored is None or heard is None or heard.score > heard.threshold or not scored.score > scored.threshold:
+        return ()
+    return guard.named(sample) if isinstance(guard, Naming) else ()
 
 
 def _trouble(part: object, time: float, error: Exception, what: str = "it is left out") -> Notice:

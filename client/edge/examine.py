@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from client.edge.budget import budgeted
 from client.edge.gates import Figures
 from client.edge.promise import unsupported
 from client.edge.records import Sample
@@ -43,17 +44,19 @@ class Both(Artefact, frozen=True, kw_only=True):
     now: Figures
 
 
-def examine_apart(current: Path, candidate: Path, int8: bool = False) -> Both:
+def examine_apart(current: Path, candidate: Path, int8: bool = False, budget: float | None = None) -> Both:
     """Examine a candidate in a child process.
 
     Args:
         current, candidate: folders of bundles whose signatures were checked.
         int8: run both in 8 bits.
+        budget: false alarms a day that set both thresholds; None: the bundles' own.
 
     Raises:
         BundleInvalid: it does not score as the trainer did, or the child did not survive it.
     """
-    command = [sys.executable, "-I", "-m", "client.edge.examine", str(current), str(candidate), *(["int8"] * int8)]
+    more = [*(["int8"] * int8), *([] if budget is None else [f"budget={budget!r}"])]
+    command = [sys.executable, "-I", "-m", "client.edge.examine", str(current), str(candidate), *more]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=LONGEST_S, stdin=subprocess.DEVNULL)
         found: Any = json.loads(done.stdout[:_MOST] or b"{}")
@@ -132,7 +135,7 @@ def _figures(bundle: EdgeBundle, scorer: Any, rows_RD: FloatArray, rows: int) ->
         prepared=hashlib.sha256(bundle.preprocessor.json).hexdigest()[:16],
         threshold=threshold,
         quantiles=(quantile(0.01), quantile(0.5), quantile(0.99)),
-        alpha=bundle.setup.false_alarm_rate,
+        alpha=bundle.setup.false_alarm_rate if rehearsal is None else rehearsal.asked or bundle.setup.false_alarm_rate,
         unseen=None if rehearsal is None else rehearsal.rate,
         unseen_worth=1.0 if rehearsal is None else rehearsal.effective_size,
         modes=None if bundle.clusters is None else sum(share >= 0.01 for share in figures.occupancy),
@@ -152,13 +155,19 @@ def _is_found(scorer: Any, part_LD: FloatArray) -> bool:
     return any(scored is not None and not scored.score <= scored.threshold for scored in found)
 
 
+def _budget(arguments: list[str]) -> float | None:
+    given = [one.partition("=")[2] for one in arguments if one.startswith("budget=")]
+    return float(given[0]) if given else None
+
+
 def main(arguments: list[str]) -> int:
     """The process; returns its exit code."""
     if hasattr(os, "nice"):
         os.nice(10)
     current, candidate = (Path(name) for name in arguments[:2])
     try:
-        both = examined(read_edge_bundle(current), read_edge_bundle(candidate), "int8" in arguments[2:])
+        now, new = (budgeted(read_edge_bundle(one), _budget(arguments[2:])) for one in (current, candidate))
+        both = examined(now, new, "int8" in arguments[2:])
     except CrossplantError as error:
         sys.stdout.write(json.dumps({"refused": error.cause}))
         return 0

@@ -27,7 +27,7 @@ class Explainer:
         tags: names, (D,).
         preprocessor: what is undone for the expected reading.
         top: how many tags are named at most.
-        high: what each tag's error hardly ever exceeds on normal data (`Calibration.tag_error_high`); with it the tags
+        high: what each tag's error does not exceed on normal data (`Calibration.tag_error_high`); with it the tags
             that tell most come first, without it those with the largest share.
 
     Example:

@@ -21,6 +21,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1)]
 STRANGE = 0.2  # share of live windows that may lie in modes which calibration hardly knew
 RARE = 0.001  # share of calibration windows below which a mode is hardly known
+WORTH = 20  # independent windows below which a share of alarms says little, whatever an edge.toml settles for
 _SURE = 0.9999  # of the looks before the last: only what is far off ends a trial early
 
 
@@ -30,7 +31,8 @@ class SwapSettings(Artefact, frozen=True, kw_only=True):
     Attributes:
         look_s: seconds between two looks at the agent's folder.
         shadow_windows: windows that a candidate scores beside the current model, at least.
-        effective: how many independent ones they must be worth; the shadow lasts until they are.
+        effective: how many independent ones they must be worth; the shadow lasts until they are. What rests on fewer
+            than that, or than 20, is called uncalibrated.
         longest_windows: when a shadow ends at the latest.
         probation_windows: windows after adoption during which the model before it stays warm.
         confidence: of the binomial interval that the alarm rate must lie in.
@@ -61,11 +63,13 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
         name: short and stable.
         passed: whether it lets the model through.
         told: what was measured and what is allowed, for a person.
+        weak: it passed, but there was too little to tell by: the model is uncalibrated in this respect.
     """
 
     name: str
     passed: bool
     told: str
+    weak: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class Verdict:
     def why(self) -> str:
         """The failed gates in words; empty when all passed."""
         return "; ".join(f"{check.name}: {check.told}" for check in self.checks if not check.passed)
+
+    @property
+    def doubt(self) -> str:
+        """The gates in words that passed for want of data; empty when there are none."""
+        return "; ".join(f"{check.name}: {check.told}" for check in self.checks if check.passed and check.weak)
 
 
 class Figures(Artefact, frozen=True, kw_only=True):
@@ -140,12 +149,14 @@ def judge_at_rest(new: Figures, now: Figures, settings: SwapSettings) -> Verdict
 
 
 def _unseen(new: Figures, settings: SwapSettings) -> Check:
-    if new.unseen is None or new.unseen_worth < settings.effective:
-        told = f"held-out data is worth {new.unseen_worth:.0f} independent windows: too few to tell before the shadow"
-        return Check("held-out alarms", True, told)
-    low, high = binomial_interval(new.unseen_worth, new.alpha, settings.confidence)
-    told = f"{new.unseen:.2%} of unseen normal windows alarm, allowed {low:.2%} to {high:.2%}"
-    return Check("held-out alarms", low <= new.unseen <= high, told)
+    if new.unseen is None:
+        return Check("held-out alarms", True, "too few held-out windows to set a threshold without some", weak=True)
+    weak = new.unseen_worth < max(settings.effective, WORTH)
+    # A threshold that is set on n independent windows cannot be asked for fewer alarms than 1 in n + 1.
+    alpha = max(new.alpha, 1 / (new.unseen_worth + 1)) if weak else new.alpha
+    low, high = binomial_interval(new.unseen_worth, alpha, settings.confidence)
+    told = f"{new.unseen:.2%} of unseen normal windows (worth {new.unseen_worth:.0f}) alarm"
+    return Check("held-out alarms", low <= new.unseen <= high, f"{told}, allowed {low:.2%} to {high:.2%}", weak)
 
 
 def _quantiles(new: Figures) -> Check:
@@ -165,6 +176,8 @@ def _loss(new: Figures, now: Figures, settings: SwapSettings) -> Check:
 
 def _faults(new: Figures, now: Figures, settings: SwapSettings) -> Check:
     least = now.recall - settings.recall_drop
+    if not new.faults:
+        return Check("injected faults", True, "no tag moves in its probe: there was none to inject", weak=True)
     told = f"{new.found} of {new.faults} injected faults found, the current model finds {now.found}"
     return Check("injected faults", new.recall >= least - 1e-12, told)
 
@@ -257,7 +270,9 @@ class Seen:
     broken: int = 0
 
 
-def judge_live(seen: Seen, alpha: float, span: tuple[float, float], confidence: float) -> Verdict:
+def judge_live(
+    seen: Seen, alpha: float, span: tuple[float, float], confidence: float, wanted: float = WORTH
+) -> Verdict:
     """Whether a model behaves on the live stream as it was calibrated.
 
     A real attack must not speak against it: too many alarms are counted only while the other model is quiet. It must
@@ -268,15 +283,16 @@ def judge_live(seen: Seen, alpha: float, span: tuple[float, float], confidence: 
         alpha: share of false alarms that its threshold is for.
         span: held-out scores that 1 % and 99 % do not exceed; the live median lies between.
         confidence: of the binomial interval.
+        wanted: independent windows below which a rate that passes is called uncalibrated.
 
     Example:
         >>> judge_live(Seen(1000, 300, 1000, 300, 100.0, 0.0), 0.01, (-1, 1), 0.99).why
         'alarm rate: 30.00% of 1000 quiet windows (worth 100) alarm, allowed 0.00% to 4.00%'
     """
-    return Verdict((_rate(seen, alpha, confidence), _median(seen, span), _strange(seen)))
+    return Verdict((_rate(seen, alpha, confidence, wanted), _median(seen, span), _strange(seen)))
 
 
-def _rate(seen: Seen, alpha: float, confidence: float) -> Check:
+def _rate(seen: Seen, alpha: float, confidence: float, wanted: float) -> Check:
     if seen.quiet == 0:
         told = f"the other model was in alarm in all {seen.windows} windows: nothing to judge by"
         return Check("alarm rate", False, told)
@@ -286,7 +302,7 @@ def _rate(seen: Seen, alpha: float, confidence: float) -> Check:
     told = f"{rate:.2%} of {seen.quiet} quiet windows (worth {seen.worth:.0f}) alarm, {span}"
     if overall < low:
         told = f"only {overall:.2%} of all {seen.windows} windows alarm, {span}: it may be blind"
-    return Check("alarm rate", rate <= high and overall >= low, told)
+    return Check("alarm rate", rate <= high and overall >= low, told, seen.worth < max(wanted, WORTH))
 
 
 def _median(seen: Seen, span: tuple[float, float]) -> Check:

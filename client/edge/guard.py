@@ -7,21 +7,20 @@ guard prepares rows by itself; nothing that a server sends reaches it.
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from msgspec import structs
 
+from client.edge.budget import score_at
 from client.edge.engine import Heard
 from client.edge.explain import direction, largest, shares
 from client.edge.records import Part, Sample
 from shared.bundle.edge import EdgeBundle
+from shared.contributions import telling
 from shared.errors import BundleInvalid
 from shared.local_guard.file import from_bytes
 from shared.local_guard.guard import LocalGuard
 from shared.schema import difference
 from shared.thresholds import Threshold
-
-_ROUNDING = 1e-9
 
 
 class Guard:
@@ -35,6 +34,7 @@ class Guard:
     def __init__(self, guard: LocalGuard, top: int = 5) -> None:
         self._guard, self._top = guard, top
         self._stream = guard.stream()
+        self._most_D = np.array(guard.most) if guard.most else None
         self._last: Heard | None = None
 
     def restart(self) -> None:
@@ -55,14 +55,15 @@ class Guard:
         if score is not None:
             threshold = self._guard.threshold.value
             p_value = self._guard.calibration.p_value(score)
-            self._last = Heard(score, threshold, self._parts(sample) if score > threshold else (), p_value)
+            self._last = Heard(score, threshold, self.named(sample) if score > threshold else (), p_value)
         return self._last
 
-    def _parts(self, sample: Sample) -> tuple[Part, ...]:
-        """The tags that the score comes from; what is expected of one is what the other tags imply."""
+    def named(self, sample: Sample) -> tuple[Part, ...]:
+        """The tags of the newest score, the most telling first; expected is what the other tags imply."""
         window_LD, tags = self._stream.window_LD, self._guard.schema.tags
         told = self._guard.explain(window_LD[None])
         shares_D, excess_D = shares(told.contribution_ND[0]), told.excess_ND[0]
+        order_D = shares_D if self._most_D is None else telling(told.contribution_ND[0], self._most_D)
         expected_D = self._stream.raw(window_LD[-1] - excess_D)
         return tuple(
             Part(
@@ -72,7 +73,7 @@ class Guard:
                 reading=float(sample.values_D[d]),
                 expected=float(expected_D[d]),
             )
-            for d in largest(shares_D, min(self._top, len(tags)))
+            for d in largest(order_D, min(self._top, len(tags)))
         )
 
 
@@ -104,8 +105,6 @@ def halved(bundle: EdgeBundle) -> Threshold:
     alpha, ruled = bundle.setup.false_alarm_rate / 2, bundle.calibration.beside_guard
     if ruled is not None and ruled.false_alarm_rate == alpha and ruled.value >= own.value:
         return ruled
-    exceed = min(math.floor((normal.size + 1) * alpha + _ROUNDING), normal.size)
-    rank = normal.size + 1 - max(exceed, 1)
-    value = max(own.value, normal.quantile(rank / normal.size))
+    value = max(own.value, score_at(normal, alpha))
     by_mode = tuple(one + value - own.value for one in own.by_mode)
     return structs.replace(own, value=value, by_mode=by_mode, false_alarm_rate=alpha)

@@ -16,12 +16,14 @@ from pathlib import Path
 from msgspec import structs
 
 from client.edge import state as disk
+from client.edge.budget import budgeted
 from client.edge.engine import Model
 from client.edge.examine import Both, examine_apart
 from client.edge.gates import Check, SwapSettings, judge_at_rest, judge_live
 from client.edge.guard import guard_of, halved
 from client.edge.link import Link, read_link
 from client.edge.loading import make_model
+from client.edge.promise import lacking
 from client.edge.resume import gone_back, own_copy, resume
 from client.edge.scorer import Scorer
 from client.edge.state import Event, Refusal, State
@@ -31,6 +33,7 @@ from shared.bundle.files import CURRENT
 from shared.bundle.folder import current
 from shared.errors import BundleInvalid, CrossplantError, FileTrouble
 
+_ASKED_NO_GATE = "it was chosen by hand, and no gate was asked"
 TURN_S = 0.5  # between two looks at what is quick to look at
 _STANDING_S = 30.0  # between two notes of how things stand; while somebody looks, every turn
 Examine = Callable[[Path, Path, bool], Both]
@@ -47,6 +50,7 @@ class Keeper:
         top: tags named in a score.
         int8: run graphs in 8 bits.
         examine: how a candidate is looked at; in a child process.
+        budget: false alarms a day that set the thresholds of every bundle; None: the bundles' own.
 
     Attributes:
         bundle: in force when the process starts: its schema is what sources deliver.
@@ -67,9 +71,11 @@ class Keeper:
         top: int = 5,
         int8: bool = False,
         examine: Examine = examine_apart,
+        budget: float | None = None,
     ) -> None:
         self._folder, self._home, self._settings = folder, home, settings
         self._trust, self._top, self._int8, self._examine = trust, top, int8, examine
+        self._budget = budget
         self._dirty, self._told_pointer, self._told_disk = False, "", ""
         self._looked = self._shown = -math.inf
         self._link = Link("unknown", 0.0, "")
@@ -78,10 +84,12 @@ class Keeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         found = resume(folder, home, trust)
-        self._state, self.bundle = found.state, found.bundle
+        self._state, self.bundle = found.state, budgeted(found.bundle, budget)
         live = self._candidate(self.bundle, make_model(self.bundle, top, int8))
         self.model: Model = live.model
         self._live = self.bundle
+        self._at_rest = ""  # what could not be told of the one in shadow before it went there
+        self._state = _calibrated(self._state, self.bundle, self._state.doubt)
         self.shadow = Swapping(live, settings, self._former())
         self._save()
         for told in found.troubles:
@@ -129,7 +137,7 @@ class Keeper:
         if not self._state.probation:
             return None
         try:
-            bundle = own_copy(self._home, self._state.previous, self._trust)
+            bundle = self._own(self._state.previous)
         except CrossplantError:
             self._state = structs.replace(self._state, probation=False, previous="")
             return None
@@ -151,27 +159,39 @@ class Keeper:
         old, forced = self._state, self._forced == judged.digest
         if judged.digest not in (old.shadow, old.previous) and not forced:
             return True  # An order of a trial that a person has ended.
-        what, told = ("rolled back", "by hand") if forced else ("adopted", "all gates passed")
-        event = Event(time=time.time(), what=what, digest=judged.digest, told=told, checks=judged.verdict.checks)
         new = structs.replace(
-            old, current=judged.digest, previous=old.current, shadow="", probation=not forced, starts=0
-        )
+            old, current=judged.digest, previous=old.current, shadow="", probation=not forced, starts=0,
+            previous_doubt=old.doubt,
+        )  # fmt: skip
+        live = self._own_or_live(judged.digest)
+        new = _calibrated(new, live, self._doubt(judged, forced))
+        what, told = ("rolled back", "by hand") if forced else ("adopted", "no gate failed")
+        told += f"; UNCALIBRATED: {new.uncalibrated}" if new.uncalibrated else ""
+        event = Event(time=time.time(), what=what, digest=judged.digest, told=told, checks=judged.verdict.checks)
         if forced:
             stamp = disk.stamp_of(self._folder / old.current)
             refusal = Refusal(digest=old.current, stamp=stamp, why="rolled back by hand", time=event.time)
             new = new.allowing(judged.digest).refusing(refusal)
         if not self._saved(new.with_event(event)):
             return False
-        self._live = self._own_or_live(judged.digest)
-        self.shadow.orders.put(Go(judged.digest))
+        self._live = live
+        self.shadow.orders.put(Go(judged.digest, new.uncalibrated))
         if forced:
             self._forced = ""
             disk.drop_request(self._home)
         return True
 
+    def _doubt(self, judged: Judged, forced: bool) -> str:
+        if not forced:
+            return _joined(self._at_rest, judged.verdict.doubt)
+        return self._state.previous_doubt if judged.digest == self._state.previous else _ASKED_NO_GATE
+
+    def _own(self, digest: str) -> EdgeBundle:
+        return budgeted(own_copy(self._home, digest, self._trust), self._budget)
+
     def _own_or_live(self, digest: str) -> EdgeBundle:
         try:
-            return own_copy(self._home, digest, self._trust)
+            return self._own(digest)
         except CrossplantError:
             return self._live
 
@@ -179,11 +199,13 @@ class Keeper:
         state, now, why = self._state, time.time(), judged.verdict.why
         if judged.what == "confirmed":
             event = Event(time=now, what="confirmed", digest=judged.digest, checks=judged.verdict.checks)
-            self._state = structs.replace(state, probation=False, starts=0).with_event(event)
+            confirmed = structs.replace(state, probation=False, starts=0)
+            self._state = _calibrated(confirmed, self._live, judged.verdict.doubt).with_event(event)
         elif judged.what == "rolled back":
             stamp = disk.stamp_of(self._folder / judged.digest)
             self._state = gone_back(state, why, stamp, judged.verdict.checks)
             self._live = self._own_or_live(self._state.current)
+            self._state = _calibrated(self._state, self._live, self._state.doubt)
         else:
             self._refuse(judged.digest, why, judged.verdict.checks, tell=False)
         self._save()
@@ -206,7 +228,7 @@ class Keeper:
         source = self._folder / digest if (self._folder / CURRENT).exists() else self._folder
         if digest not in disk.copies(self._home):
             disk.copy_bundle(source, self._home, digest)
-        bundle = own_copy(self._home, digest, self._trust)
+        bundle = self._own(digest)
         refuse_other_columns(bundle, self.bundle.schema)
         self._forced = digest
         self._state = structs.replace(self._state, shadow="")
@@ -253,6 +275,7 @@ class Keeper:
             self._refuse(digest, verdict.why, verdict.checks, stamp)
             return
         every = max(1, math.ceil(both.new.latency_ms / 1e3 / (self._settings.share * bundle.schema.period_s)))
+        self._at_rest = verdict.doubt
         told = f"{_named(bundle)} is tried beside {self._state.current[:12]}"
         self._state = structs.replace(self._state, shadow=digest).with_event(
             Event(time=time.time(), what="shadow", digest=digest, told=told, checks=verdict.checks)
@@ -264,7 +287,7 @@ class Keeper:
     def _examined(self, digest: str) -> tuple[EdgeBundle, Both]:
         try:
             disk.copy_bundle(self._folder / digest, self._home, digest)
-            bundle = own_copy(self._home, digest, self._trust)
+            bundle = self._own(digest)
             refuse_older(bundle.provenance, self._live.provenance)
             refuse_other_columns(bundle, self.bundle.schema)
             return bundle, self._examine(self._live.folder, bundle.folder, self._int8)
@@ -337,11 +360,13 @@ class Keeper:
         if standing is not None:
             role, digest, seen, passed = standing
             alpha, span = self._promised(digest)
-            checks = judge_live(seen, alpha, span, self._settings.confidence).checks if seen.windows else ()
+            settings = self._settings
+            judged = judge_live(seen, alpha, span, settings.confidence, settings.effective)
+            checks = judged.checks if seen.windows else ()
             wanted = self._settings.shadow_windows if role == "shadow" else self._settings.probation_windows
             trial = {
                 "role": role, "bundle": digest, "windows": seen.quiet, "wanted": wanted, "worth": round(seen.worth, 1),
-                "passed": passed, "checks": [{"name": c.name, "passed": c.passed, "told": c.told} for c in checks],
+                "passed": passed, "checks": [structs.asdict(check) for check in checks],
             }  # fmt: skip
         link = {"state": self._link.state, "since": self._link.since, "told": self._link.told}
         newest = self.shadow.newest
@@ -351,6 +376,16 @@ class Keeper:
     def _promised(self, digest: str) -> tuple[float, tuple[float, float]]:
         promised = self.shadow.promised(digest)
         return (0.5, (-math.inf, math.inf)) if promised is None else promised
+
+
+def _calibrated(state: State, live: EdgeBundle, doubt: str) -> State:
+    """With what is not known of the bundle in force: what its own data cannot carry, and what no gate could tell."""
+    return structs.replace(state, doubt=doubt, uncalibrated=_joined(lacking(live), doubt))
+
+
+def _joined(*reasons: str) -> str:
+    """What is lacking, in one line."""
+    return "; ".join(reason.rstrip(".") for reason in reasons if reason)[:1000]
 
 
 def _named(bundle: EdgeBundle) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.cli import report
+from shared.cli import open_missing_streams, report
 from shared.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -189,6 +189,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    open_missing_streams()
     sys.exit(main())

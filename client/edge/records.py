@@ -77,7 +77,9 @@ class Scored:
         guard, guard_threshold, guard_p: score, threshold and p-value of the plant's local guard; None without one.
         mode: operating mode, the nearest active cluster; None without clusters.
         error: mean squared reconstruction error.
-        parts: the tags with the largest share, largest first.
+        parts: the tags of the score, the most telling first (`shared.contributions.telling`).
+        named: where only the federated model is above its threshold, the same as the local guard tells it, which names
+            the cause more often (docs/edge/alarms.md); empty: as `parts`.
         bundle: first 12 digits of the bundle's digest.
         shadow: score of the model in shadow divided by its threshold; None without one.
     """
@@ -95,6 +97,12 @@ class Scored:
     guard_threshold: float | None = None
     guard_p: float | None = None
     shadow: float | None = None
+    named: tuple[Part, ...] = ()
+
+    @property
+    def sensors(self) -> tuple[Part, ...]:
+        """What an alarm names: `named`, else `parts`."""
+        return self.named or self.parts
 
     @property
     def raised_by(self) -> tuple[str, ...]:

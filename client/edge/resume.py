@@ -88,7 +88,10 @@ def gone_back(state: State, why: str, stamp: str, checks: tuple[Check, ...] = ()
     now, bad = time.time(), state.current
     event = Event(time=now, what="rolled back", digest=state.previous, told=why, checks=checks)
     refusal = Refusal(digest=bad, stamp=stamp, why=why, time=now)
-    kept = structs.replace(state, current=state.previous, previous="", probation=False, starts=0)
+    doubt = state.previous_doubt
+    kept = structs.replace(
+        state, current=state.previous, previous="", probation=False, starts=0, doubt=doubt, previous_doubt=""
+    )
     return kept.refusing(refusal).with_event(event)
 
 

@@ -23,8 +23,9 @@ from client.edge.memory import give_back
 from client.edge.options import Pause, one_line
 from client.edge.records import Notice, Record, Sample
 from client.edge.settings import Settings
-from client.edge.sinks.base import Delivery, Sink, SinkSettings, open_sink
+from client.edge.sinks.base import Delivery, Sink, SinkSettings, open_sinks
 from client.edge.sinks.lines import Lines
+from client.edge.sole import sole
 from client.edge.sources.base import Source, SourceSettings, open_source
 from shared.errors import CrossplantError, FileTrouble
 
@@ -88,11 +89,16 @@ def run(job: Job, say: Say) -> Outcome:
     """
     if job.state is not None:
         _make_folder(job.state)
+    with sole(job.state):
+        return _alone(job, say)
+
+
+def _alone(job: Job, say: Say) -> Outcome:
     _prepare()
     whole = assemble(job.bundle, job.settings, job.state, job.trust, job.int8)
     source = SourceSettings(job.source, whole.bundle.schema, job.speed, job.source_options)
     first = open_source(source)
-    outlet = Outlet([open_sink(sink) for sink in job.sinks], say)
+    outlet = Outlet(open_sinks(job.sinks), say)
     give_back()
     try:
         return asyncio.run(_run(job, whole, first, source, outlet))

@@ -83,6 +83,8 @@ class State(Artefact, frozen=True, kw_only=True):
         shadow: of the one that is tried; empty: none.
         probation: whether `current` is on probation, and `previous` takes over when it fails.
         starts: of the process since the probation began.
+        doubt, previous_doubt: gates that let `current` and `previous` pass for want of data, in words.
+        uncalibrated: why `current` is not known to keep its false alarm rate, `doubt` included; empty: it is.
         refused: newest last.
         events: newest last.
     """
@@ -94,6 +96,9 @@ class State(Artefact, frozen=True, kw_only=True):
     shadow: Digest = ""
     probation: bool = False
     starts: Annotated[int, Meta(ge=0)] = 0
+    doubt: str = ""
+    previous_doubt: str = ""
+    uncalibrated: str = ""
     refused: tuple[Refusal, ...] = ()
     events: tuple[Event, ...] = ()
 

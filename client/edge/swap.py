@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from msgspec import structs
+
 from client.edge.engine import BREAKS, Model
 from client.edge.gates import Check, Seen, SwapSettings, Tally, Verdict, hopeless, judge_live, trial_over
 from client.edge.records import Notice, Record, Sample, Scored
@@ -68,7 +70,7 @@ class SwapRecord:
 
     def as_json(self) -> dict[str, Any]:
         """The record as it is written."""
-        checks = [{"name": c.name, "passed": c.passed, "told": c.told} for c in self.checks]
+        checks = [structs.asdict(check) for check in self.checks]
         return {"type": "swap", "time": self.time, "event": self.event, "bundle": self.digest[:12], "text": self.told,
                 "checks": checks}  # fmt: skip
 
@@ -82,9 +84,15 @@ class Offer:
 
 @dataclass(frozen=True)
 class Go:
-    """To the stage: what passed is written down, and goes live."""
+    """To the stage: what passed is written down, and goes live.
+
+    Attributes:
+        digest: of the bundle.
+        uncalibrated: why it is not known to keep its false alarm rate; empty: it is.
+    """
 
     digest: str
+    uncalibrated: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,7 +260,8 @@ class Swapping:
         wanted = self._settings.shadow_windows if trial.role == "shadow" else self._settings.probation_windows
         if not trial_over(seen, wanted, self._settings):
             return []
-        verdict = judge_live(seen, alpha, trial.on_trial.span, self._settings.confidence)
+        settings = self._settings
+        verdict = judge_live(seen, alpha, trial.on_trial.span, settings.confidence, settings.effective)
         if not verdict.passed:
             return self._fail(trial, time, verdict)
         if trial.role == "shadow":
@@ -277,15 +286,16 @@ class Swapping:
     def _confirm(self, time: float, verdict: Verdict) -> list[Record]:
         self._trial = None
         self.judged.put(Judged("confirmed", self._live.digest, verdict))
-        return [SwapRecord(time, "confirmed", self._live.digest, "it behaves as in shadow", verdict.checks)]
+        told = "it behaves as in shadow" + (f"; UNCALIBRATED: {verdict.doubt}" if verdict.doubt else "")
+        return [SwapRecord(time, "confirmed", self._live.digest, told, verdict.checks)]
 
     def _broken(self, trial: Trial, time: float, error: Exception) -> list[Record]:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if trial.role == "shadow":
             return self._fail(trial, time, Verdict((Check("scoring", False, told),)))
         self._trial = None  # The former model broke: the new one has nobody to be compared with.
-        self.judged.put(Judged("confirmed", self._live.digest, Verdict(())))
-        return [SwapRecord(time, "confirmed", self._live.digest, f"the former model fails: {told}")]
+        unjudged = Check("alarm rate", True, f"the former model fails, so nobody can be asked: {told}", weak=True)
+        return self._confirm(time, Verdict((unjudged,)))
 
     def _take(self, time: float) -> list[Record]:
         records: list[Record] = []
@@ -302,7 +312,7 @@ class Swapping:
         if isinstance(order, Drop):
             self._trial = None
             return []
-        return self._go_live(trial, time)
+        return self._go_live(trial, time, order.uncalibrated)
 
     def _begin(self, candidate: Candidate, time: float) -> list[Record]:
         trial = self._trial
@@ -313,11 +323,12 @@ class Swapping:
         self._trial = Trial(candidate, "shadow", candidate)
         return [SwapRecord(time, "shadow", candidate.digest, candidate.told)]
 
-    def _go_live(self, trial: Trial, time: float) -> list[Record]:
+    def _go_live(self, trial: Trial, time: float, uncalibrated: str) -> list[Record]:
         new, old = trial.side, self._live
         self._live, self._next = replace(new, forced=False, every=1), new.model
         self._trial = None if new.forced else Trial(old, "former", new)
-        told = "a person asked for it" if new.forced else "all gates passed; on probation"
+        told = "a person asked for it" if new.forced else "no gate failed; on probation"
+        told += f"; UNCALIBRATED: {uncalibrated}" if uncalibrated else ""
         return [SwapRecord(time, "rolled back" if new.forced else "adopted", new.digest, told)]
 
 

@@ -18,6 +18,8 @@ from client.edge.adapt import Adaptation, Adapting, AdaptRules, follow
 from client.edge.alarm_files import AlarmFiles
 from client.edge.alarm_stage import Alarms
 from client.edge.alarm_values import AlarmRules, AlarmState, Confirm
+from client.edge.confirmed import FOLDER as RING
+from client.edge.confirmed import Remembered
 from client.edge.drift_stage import DriftRules, Drifts, Reference
 from client.edge.engine import Model, Stage
 from client.edge.fault_stage import Faults
@@ -90,7 +92,8 @@ class Watch:
             self._alarm_state(),
         )
         faults: tuple[Stage, ...] = () if self.faults is None else (self.faults,)
-        self.stages: tuple[Stage, ...] = (*faults, self.drifts, self.alarms, self.adapting)
+        self._remembered = Remembered(bundle.schema, None if home is None else home / RING)
+        self.stages: tuple[Stage, ...] = (*faults, self.drifts, self.alarms, self._remembered, self.adapting)
 
     def turn(self, time: float) -> tuple[Record, ...]:
         """Take what people ordered, and keep the states once a minute; `time` is the plant's."""
@@ -101,6 +104,7 @@ class Watch:
         for order in orders:
             if isinstance(order, Confirm):
                 records += self.adapting.adaptation.confirm(order, time, self._alarmed)
+                records += self._remembered.confirm(order, time, self._alarmed)
             else:
                 records += self.alarms.told(order, time)
         if abs(time - self._saved) >= _SAVE_S or orders:

@@ -5,17 +5,22 @@ keep what normal data scores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from msgspec import structs
 
 from client.training.infer import reconstruction_loss, score_all
 from client.training.tensors import TensorWindows
+from client.training.workspace import Part, Workspace
 from shared.bundle.parts import Calibration, Rehearsal
 from shared.config import Recipe
 from shared.detectors import Detector, WindowScores
 from shared.distribution import Distribution
 from shared.errors import DataError
 from shared.model import Clusters
+from shared.ring import Ring
 from shared.scoring import (
     Float64Array,
     ScoreScale,
@@ -26,10 +31,38 @@ from shared.scoring import (
 )
 from shared.series import FloatArray
 from shared.thresholds import Threshold, effective_size, fit
-from shared.windows import IntArray
+from shared.thresholds.budget import REARM_S, Bursts
+from shared.windows import IntArray, window_starts
 
 _FEWEST = 4  # held-out windows that can be halved
-_HIGH = 0.99
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Windows of a plant's calibration ring (`shared.ring`), at least one.
+
+    Attributes:
+        id: of the ring, hex.
+        windows: prepared as live rows are.
+    """
+
+    id: str
+    windows: TensorWindows
+
+
+def confirmed(ring: Ring, workspace: Workspace, recipe: Recipe, device: torch.device) -> Confirmed | None:
+    """The ring's windows for a recipe, those left out that are mostly missing readings; None: there are none."""
+    if not len(ring.rows_TD):
+        return None
+    prepared, window = workspace.preprocessor, recipe.detector.window
+    rows = prepared.live(ring.rows_TD, ring.starts)
+    starts_N = window_starts(len(rows.values_TD), window, 1, rows.starts)
+    if not len(starts_N):
+        return None
+    measured_N = starts_N[prepared.imputed_share(rows.imputed_TD, starts_N, window) <= recipe.preprocess.max_imputed]
+    if not len(measured_N):
+        return None
+    return Confirmed(ring.id, TensorWindows(Part(rows.values_TD, measured_N), window, device))
 
 
 @dataclass(frozen=True)
@@ -53,9 +86,22 @@ class Calibrated:
 
 
 def calibrate(
-    detector: Detector, clusters: Clusters | None, train: TensorWindows, holdout: TensorWindows, recipe: Recipe
+    detector: Detector,
+    clusters: Clusters | None,
+    train: TensorWindows,
+    holdout: TensorWindows,
+    recipe: Recipe,
+    step_s: float = 1.0,
+    ring: Confirmed | None = None,
 ) -> Calibrated:
     """Fit scale and threshold on held-out normal data, or on training data where the recipe says so (the paper).
+
+    Args:
+        detector, clusters: the model.
+        train, holdout: windows in order of time.
+        recipe: of the run.
+        step_s: seconds from one window to the next at stride 1.
+        ring: windows that a person has confirmed as normal since; held out as well.
 
     Raises:
         TooFewRows: there is no held-out window.
@@ -63,8 +109,10 @@ def calibrate(
         UnknownName: no such threshold rule.
     """
     held = _score(detector, holdout, clusters, recipe)
+    held = held if ring is None else held + _score(detector, ring.windows, clusters, recipe)
     fitted_on = held if recipe.threshold.fit_on == "holdout" else _score(detector, train, clusters, recipe)
     scale, threshold = _fitted(fitted_on, recipe)
+    halved = _halved(fitted_on, scale, threshold, recipe)
     scores_N, loss = scale.combine(held.error_N, held.entropy_N), reconstruction_loss(detector, holdout)
     check_calibration(np.append(scores_N, loss), "scores")
     figures = Calibration(
@@ -74,10 +122,18 @@ def calibrate(
         rehearsal=_rehearsed(held, scale, threshold, recipe),
         occupancy=_occupancy(held, clusters),
         tag_error=tuple(held.tag_error_ND.mean(axis=0, dtype=np.float64).tolist()),
-        tag_error_high=tuple(np.quantile(held.tag_error_ND, _HIGH, axis=0).astype(np.float64).tolist()),
-        beside_guard=_halved(fitted_on, scale, threshold, recipe),
+        tag_error_high=tuple(held.tag_error_ND.max(axis=0).astype(np.float64).tolist()),
+        beside_guard=None if halved is None else _named(halved, ring),
+        bursts=Bursts.of_scores(scores_N, max(1, round(REARM_S / step_s))),
     )
-    return Calibrated(scale, threshold, figures)
+    return Calibrated(scale, _named(threshold, ring), figures)
+
+
+def _named(threshold: Threshold, ring: Confirmed | None) -> Threshold:
+    """With the ring that it rests on, if it does."""
+    if ring is None or threshold.fitted_on == "train":
+        return threshold
+    return structs.replace(threshold, ring=ring.id, ring_size=len(ring.windows))
 
 
 @dataclass(frozen=True)
@@ -88,6 +144,17 @@ class _Scored:
     tag_error_ND: FloatArray
     entropy_N: FloatArray | None
     modes_N: IntArray | None
+
+    def __add__(self, later: _Scored) -> _Scored:
+        def both(a: Any, b: Any) -> Any:
+            return None if a is None or b is None else np.concatenate([a, b])
+
+        return _Scored(
+            both(self.error_N, later.error_N),
+            both(self.tag_error_ND, later.tag_error_ND),
+            both(self.entropy_N, later.entropy_N),
+            both(self.modes_N, later.modes_N),
+        )
 
     def __getitem__(self, part: slice) -> _Scored:
         entropy_M = None if self.entropy_N is None else self.entropy_N[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +22,16 @@ bundle_app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle, or the folder of versions that an agent wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
+_INDENT = " " * 13  # where what is told begins
 
 
 @bundle_app.command()
 def show(folder: Folder, as_json: Json = False) -> None:
     """Print what a bundle holds. Its digests are checked, its signature is not."""
     content = described(folder, read_edge_bundle(folder))
-    typer.echo(json.dumps(content, indent=1) if as_json else "\n".join(map(_printable, _lines(content))))
+    typer.echo(
+        json.dumps(content, indent=1) if as_json else "\n".join(_wrapped(_printable(line)) for line in _lines(content))
+    )
 
 
 @bundle_app.command()
@@ -46,7 +50,7 @@ def verify(
         return
     typer.echo(f"bundle     {bundle.digest}\nsigned by  {signer}")
     if trust is None:
-        typer.echo("Whether that is the plant's own key was not checked: give --trust FILE, the agent's bundle.pub.")
+        typer.echo("Whether that is the plant's own key was not checked: give --trust FILE,\nthe agent's bundle.pub.")
 
 
 def described(folder: Path, bundle: EdgeBundle) -> dict[str, Any]:
@@ -110,6 +114,12 @@ def _lines(content: dict[str, Any]) -> list[str]:
         f"parts        graph {content['graph_bytes'] / 1e6:.2f} MB, probe of {content['probe_windows']} windows, "
         f"int8 {'yes' if content['int8'] else 'no'}, local guard {'yes' if content['guard'] else 'no'}",
     ]
+
+
+def _wrapped(line: str) -> str:
+    """A line of `show` on 80 columns; a digest or a name that is longer stays whole."""
+    found = textwrap.wrap(line, 80, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(found)
 
 
 def _printable(line: str) -> str:

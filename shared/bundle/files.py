@@ -29,19 +29,21 @@ GUARD = "guard.bin"
 REQUIRED = frozenset((MODEL, GRAPH, RECIPE, SETUP, SCHEMA, PREPROCESSOR, SCORE, THRESHOLD, CALIBRATION, PROBE, LIMITS))
 OPTIONAL = frozenset((GRAPH_INT8, GUARD))
 
-_LARGEST = 256 * 2**20  # bytes of one file; the largest models here have 1 MB
+_LARGEST = 64 * 2**20  # bytes of one file; the largest models here have 1 MB
+_MOST = {CURRENT: 2**17, INDEX: 2**17, SIGNATURE: 2**13}  # of those that are parsed before the signature is checked
 
 
-def read_file(folder: Path, name: str, most: int = _LARGEST) -> bytes:
+def read_file(folder: Path, name: str, most: int | None = None) -> bytes:
     """The content of one file. What is no regular file, or too large, is not read.
 
     Args:
         folder, name: where it is.
-        most: bytes.
+        most: bytes; None: what such a file of a bundle may have.
 
     Raises:
         BundleInvalid: it cannot be read; the cause says why.
     """
+    most = _MOST.get(name, _LARGEST) if most is None else most
     try:
         # Without O_NONBLOCK a named pipe in the file's place would hold the reader for ever.
         descriptor = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

@@ -19,6 +19,7 @@ from shared.distribution import Distribution
 from shared.scoring import Float64Array
 from shared.series import FloatArray
 from shared.thresholds.base import Threshold
+from shared.thresholds.budget import Bursts
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
@@ -110,9 +111,10 @@ class Calibration(Artefact, frozen=True, kw_only=True):
         rehearsal: the false alarm rate that was reached on unseen normal data; None where half of them is too little.
         occupancy: share of the windows whose nearest active cluster is k, (K,); empty without clusters.
         tag_error: mean squared error by tag, (D,), over the rows that count (`Setup.tail`).
-        tag_error_high: its 99 % quantile over the windows, (D,).
+        tag_error_high: its highest value in a window, (D,): what the tags of an alarm are ordered against.
         beside_guard: the threshold at half of the false alarm rate, by the same rule: the plant's local guard has the
             other half. None for a rule that cannot be asked for a rate.
+        bursts: how the held-out scores come in episodes: what an alarm budget needs. None: of an older version.
     """
 
     holdout_loss: float
@@ -123,6 +125,7 @@ class Calibration(Artefact, frozen=True, kw_only=True):
     tag_error: tuple[Annotated[float, Meta(ge=0)], ...]
     tag_error_high: tuple[Annotated[float, Meta(ge=0)], ...]
     beside_guard: Threshold | None = None
+    bursts: Bursts | None = None
 
     def p_value(self, score: float) -> float:
         """See `Distribution.p_value`."""

@@ -17,6 +17,7 @@ from shared.preprocess import Preprocessor
 from shared.schema import SensorSchema
 from shared.scoring import Float64Array
 from shared.thresholds import Threshold
+from shared.thresholds.budget import Bursts
 
 MAGIC = b"crossplant local guard 1\n"
 _MOST_HEAD = 16 * 2**20
@@ -32,6 +33,8 @@ class _Head(Artefact, frozen=True, kw_only=True):
     calibration: Distribution
     fitted_on: Annotated[int, Meta(ge=2)]
     digest: str
+    bursts: Bursts | None = None
+    most: tuple[Annotated[float, Meta(ge=0)], ...] = ()
 
 
 def to_bytes(guard: LocalGuard) -> bytes:
@@ -45,6 +48,8 @@ def to_bytes(guard: LocalGuard) -> bytes:
         calibration=guard.calibration,
         fitted_on=guard.fitted_on,
         digest=hashlib.sha256(numbers).hexdigest(),
+        bursts=guard.bursts,
+        most=guard.most,
     )
     return MAGIC + head.json + b"\n" + numbers
 
@@ -57,7 +62,7 @@ def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
     """
     head, numbers = _parted(data, source)
     dim, size = head.columns.dim, head.lags * head.columns.dim
-    if head.preprocessor.dim != dim or len(numbers) != 8 * size * (size + 1):
+    if head.preprocessor.dim != dim or len(head.most) not in (0, dim) or len(numbers) != 8 * size * (size + 1):
         raise BundleInvalid(f"{source}: {len(numbers)} bytes of numbers for {head.lags} rows of {dim} tags.")
     if hashlib.sha256(numbers).hexdigest() != head.digest:
         raise BundleInvalid(f"{source} was changed after it was written.")
@@ -67,7 +72,8 @@ def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
     if not np.isfinite(values).all() or not _positive(precision_PP):
         raise BundleInvalid(f"{source} holds no mean and precision.")
     model = LagModel(mean_LD, precision_PP)
-    return LocalGuard(head.columns, head.preprocessor, model, head.threshold, head.calibration, head.fitted_on)
+    kept = (head.threshold, head.calibration, head.fitted_on, head.bursts, head.most)
+    return LocalGuard(head.columns, head.preprocessor, model, *kept)
 
 
 def _parted(data: bytes, source: str) -> tuple[_Head, bytes]:

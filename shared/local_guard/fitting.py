@@ -12,13 +12,15 @@ from shared.config import PreprocessConfig, ThresholdConfig
 from shared.distribution import Distribution
 from shared.errors import NothingToLearn, SchemaMismatch, TooFewRows
 from shared.local_guard.guard import LocalGuard, chunks, window_scores
-from shared.local_guard.lagged import learn
+from shared.local_guard.lagged import LagModel, learn
 from shared.preprocess import Preprocessor, Rows, fit_preprocessor
 from shared.schema import SensorSchema
 from shared.series import FloatArray
 from shared.thresholds import fit as fit_threshold
+from shared.thresholds.budget import REARM_S, Bursts
 from shared.windows import IntArray, window_starts
 
+_EXPLAINED = 20_000  # windows: a few seconds
 _Recordings = tuple[FloatArray, tuple[int, ...]]
 
 
@@ -74,7 +76,16 @@ def fit(
     settings = ThresholdConfig(false_alarm_rate=config.false_alarm_rate)
     scores_N = window_scores(model, held, held_N)
     threshold = fit_threshold("conformal", scores_N, settings)
-    return LocalGuard(schema, prepared, model, threshold, Distribution.of_scores(scores_N), len(train_N))
+    bursts = Bursts.of_scores(scores_N, max(1, round(REARM_S / (schema.period_s * config.preprocess.every))))
+    most = _most(model, held, held_N)
+    return LocalGuard(schema, prepared, model, threshold, Distribution.of_scores(scores_N), len(train_N), bursts, most)
+
+
+def _most(model: LagModel, held: Rows, held_N: IntArray) -> tuple[float, ...]:
+    """What each tag contributes at most to a score of normal rows, (D,); of many windows some are looked at."""
+    some_N = held_N[:: -(-len(held_N) // _EXPLAINED)]
+    found = [model.explain(chunk).contribution_ND.max(axis=0) for chunk in chunks(held, some_N, model.lags)]
+    return tuple(np.max(found, axis=0).tolist())
 
 
 def _split(rows_TD: FloatArray, starts: Sequence[int], config: GuardConfig) -> tuple[_Recordings, _Recordings]:

@@ -17,6 +17,7 @@ from shared.schema import SensorSchema
 from shared.scoring import Float64Array, scores_over_time
 from shared.series import BoolArray, FloatArray
 from shared.thresholds import Threshold
+from shared.thresholds.budget import Bursts
 from shared.windows import IntArray, window_starts, window_view
 
 _CHUNK = 4096  # windows that are laid out in memory at once
@@ -33,6 +34,8 @@ class LocalGuard:
         threshold: on its scores, in the guard's share of the false alarms.
         calibration: scores of normal rows that the model never saw; `calibration.p_value(score)`.
         fitted_on: windows that the model rests on.
+        bursts: how those scores come in episodes; None: of a guard that an older version fitted.
+        most: what each tag contributed at most to the scores of those rows, (D,); empty: of an older version.
 
     Example:
         >>> from shared.local_guard import fit
@@ -50,6 +53,8 @@ class LocalGuard:
     threshold: Threshold
     calibration: Distribution
     fitted_on: int
+    bursts: Bursts | None = None
+    most: tuple[float, ...] = ()
 
     def score(self, windows_NWD: Values) -> Float64Array:
         """Score windows prepared by `preprocessor`; see `LagModel.score`."""

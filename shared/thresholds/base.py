@@ -95,6 +95,9 @@ class Threshold(Artefact, frozen=True, kw_only=True):
         status: `weak` when the data cannot carry the promise: see `fit`.
         note: why it is weak, in words; empty when it is not.
         by_mode: the value for windows of cluster k in place of `value`, (K,); empty: `value` for all.
+        ring: SHA-256 of the rows, confirmed as normal by a person, that it was set on beside the held-out ones
+            (`shared.ring`); empty: none.
+        ring_size: how many of the n windows are of them.
         tracking: what the adaptive rules go on from; None: the value stays. `shared.thresholds.tracking.start` gives
             the object that moves it, sample by sample.
     """
@@ -109,6 +112,8 @@ class Threshold(Artefact, frozen=True, kw_only=True):
     status: Literal["ok", "weak"] = "ok"
     note: str = ""
     by_mode: tuple[float, ...] = ()
+    ring: str = ""
+    ring_size: Annotated[int, Meta(ge=0)] = 0
     tracking: Tracking | None = None
 
     def value_for(self, mode: int | None) -> float:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Self
 
 import numpy as np
+from msgspec import Meta
 
+from shared.artefact import Artefact
 from shared.scoring import Float64Array
 from shared.series import BoolArray
 from shared.thresholds.conformal import ranked
@@ -18,6 +21,8 @@ LEVEL = 0.9
 _BLOCKS = 4  # a block: so many times the decorrelation length
 _FEWEST = 5  # blocks; fewer are no sample
 _MISSED = (1 - LEVEL) / 2
+_HIGHEST_SHARE = 0.1  # of windows above a threshold: where the search for a rate begins
+REARM_S = 300.0  # what comes back within that time is the same alarm: `[alarms] rearm_s` as it is by default
 
 
 def rate_for_budget(alarms_a_day: float, windows_a_day: float, mean_episode: float = 1.0) -> float:
@@ -47,9 +52,6 @@ def rate_for_budget(alarms_a_day: float, windows_a_day: float, mean_episode: flo
 def rate_from_scores(scores_N: Float64Array, alarms_a_day: float, windows_a_day: float, gap: int = 1) -> float:
     """`rate_for_budget` with the episodes that the normal scores have at the threshold of that very rate.
 
-    Episodes get shorter as the threshold rises, so the rate is sought: from a tenth of the windows down, by halves, the
-    first one whose threshold gives no more episodes than the budget; then the formula there.
-
     Args:
         scores_N: (N,), normal, finite, in order of time.
         alarms_a_day, windows_a_day: as in `rate_for_budget`.
@@ -60,14 +62,77 @@ def rate_from_scores(scores_N: Float64Array, alarms_a_day: float, windows_a_day:
         >>> 90 < 86_400 * rate_from_scores(scores, 100.0, 86_400) < 110
         True
     """
-    rate, days = 0.1, len(scores_N) / windows_a_day
-    while rate * len(scores_N) >= 1:
-        found = episodes(scores_N > ranked(scores_N, rate), gap)
-        if len(found) <= alarms_a_day * days:
-            break
-        rate /= 2
-    alarmed_N = scores_N > ranked(scores_N, max(rate, 1 / len(scores_N)))
-    return rate_for_budget(alarms_a_day, windows_a_day, mean_episode(alarmed_N, gap))
+    return Bursts.of_scores(scores_N, gap).rate_for(alarms_a_day, windows_a_day)
+
+
+class Bursts(Artefact, frozen=True, kw_only=True):
+    """How normal scores above a threshold come in episodes, from low thresholds to high ones: what an edge box needs to
+    turn alarms a day into a rate without the scores themselves.
+
+    Attributes:
+        size: windows, n.
+        gap: windows without an alarm that end an episode.
+        shares: of the windows that a threshold was set to leave above it: a tenth, by halves down to one window.
+        episodes: above each of these thresholds.
+        windows: windows above it.
+
+    Example:
+        >>> found = Bursts.of_scores(np.tile(np.arange(100.0), 10))
+        >>> found.shares[:2], found.episodes[:2], found.windows[:2]
+        ((0.1, 0.05), (10, 10), (90, 40))
+        >>> found.rate_for(1.0, 100.0)  # one alarm in 100 windows, each of 9
+        0.09
+    """
+
+    size: Annotated[int, Meta(ge=1)]
+    gap: Annotated[int, Meta(ge=1)]
+    shares: tuple[Annotated[float, Meta(gt=0, le=1)], ...]
+    episodes: tuple[Annotated[int, Meta(ge=0)], ...]
+    windows: tuple[Annotated[int, Meta(ge=0)], ...]
+
+    def check(self) -> None:
+        if not self.shares or not len(self.shares) == len(self.episodes) == len(self.windows):
+            raise ValueError("a number of episodes and of windows is due for every share, and one share at least")
+        if any(e > w for e, w in zip(self.episodes, self.windows, strict=True)):
+            raise ValueError("there are more episodes than windows in them")
+
+    @classmethod
+    def of_scores(cls, scores_N: Float64Array, gap: int = 1) -> Self:
+        """Count in normal, finite scores in order of time, (N,)."""
+        n, shares = len(scores_N), [_HIGHEST_SHARE]
+        while shares[-1] * n >= 1:
+            shares.append(shares[-1] / 2)
+        shares[-1] = 1 / n
+        above = [scores_N > ranked(scores_N, share) for share in shares]
+        counts, windows = [len(episodes(alarmed_N, gap)) for alarmed_N in above], [int(one.sum()) for one in above]
+        return cls(size=n, gap=gap, shares=tuple(shares), episodes=tuple(counts), windows=tuple(windows))
+
+    def rate_for(self, alarms_a_day: float, windows_a_day: float) -> float:
+        """`rate_for_budget` with episodes as long as they are at the threshold of that very rate.
+
+        Episodes get shorter as the threshold rises, so the rate is sought: the first threshold from below with no more
+        episodes than the budget; then the formula there.
+
+        Raises:
+            ValueError: as for `rate_for_budget`.
+        """
+        most = alarms_a_day * self.size / windows_a_day
+        fits = (at for at, count in enumerate(self.episodes) if count <= most)
+        return rate_for_budget(alarms_a_day, windows_a_day, self._mean(next(fits, len(self.shares) - 1)))
+
+    def budget_for(self, rate: float, windows_a_day: float) -> float:
+        """The least number of alarms a day, to two digits, for which `rate_for` gives this rate or a higher one."""
+        wanted = min(rate, 0.5)
+        alarms = wanted * windows_a_day / max(map(self._mean, range(len(self.shares))))
+        while self.rate_for(alarms, windows_a_day) < wanted:
+            alarms *= 1.05
+        step = 10.0 ** (math.floor(math.log10(alarms)) - 1)
+        return math.ceil(alarms / step) * step
+
+    def _mean(self, at: int) -> float:
+        """Windows in an episode, on average; above a threshold that had none, as above the one before."""
+        seen = next((k for k in range(at, -1, -1) if self.episodes[k]), None)
+        return 1.0 if seen is None else self.windows[seen] / self.episodes[seen]
 
 
 def episodes(alarmed_N: BoolArray, gap: int = 1) -> list[tuple[int, int]]:

@@ -34,8 +34,8 @@ def found_in_plants(home: Path) -> list[Found]:
     Coordinator(config, Loopback(agents), Memory()).run(RunState("test", config.digest))
     return [
         found
-        for name, (normal_TD, attack_TD, events) in runs.items()
-        for found in measure(read_edge_bundle(home / f"{name}.bundle"), normal_TD, attack_TD, events)
+        for name, (_, attack_TD, events) in runs.items()
+        for found in measure(read_edge_bundle(home / f"{name}.bundle"), attack_TD, events)
     ]
 
 

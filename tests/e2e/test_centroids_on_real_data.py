@@ -7,6 +7,7 @@ The naive average reached 4.2, 2.4 and 12.0 in the notes' measurements (notes/de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,6 @@ from tests.support.plants import Loopback, Memory
 K = 8
 
 
-def _batadal(root: Path) -> Sequence[SiteData]:
-    return partition(load("batadal", real(root, "batadal")), "by-time", 8)
-
-
-def _skab(root: Path) -> Sequence[SiteData]:
-    return [half for site in load("skab", real(root, "skab")) for half in cut(site, 2)]
-
-
-def _msl(root: Path) -> Sequence[SiteData]:
-    return load("msl", real(root, "telemanom"))
-
-
 def _config(stride: int, pretrain: int, joint: int = 0, **clustering: object) -> RunConfig:
     settings = {
         "recipe": {"training": {"stride": stride}, "clustering": clustering},
@@ -49,9 +38,41 @@ def _config(stride: int, pretrain: int, joint: int = 0, **clustering: object) ->
     return build({"test": settings})[0]
 
 
-def _run(sites: Sequence[SiteData], config: RunConfig) -> tuple[list[PlantAgent], RunState]:
-    agents = [PlantAgent(site) for site in sites]
-    return agents, Coordinator(config, Loopback(agents), Memory()).run(RunState("test", config.digest))
+@dataclass(frozen=True)
+class Run:
+    """A federation that was trained: its plants, and its state after every round."""
+
+    agents: Sequence[PlantAgent]
+    journal: Memory
+
+    @property
+    def begun(self) -> RunState:
+        """The state in which centroids are new: nothing was trained with them."""
+        phases = [record.phase for record in self.journal.records]
+        return self.journal.states[phases.index(Phase.JOINT) - 1 if Phase.JOINT in phases else -1]
+
+
+def _run(sites: Sequence[SiteData], config: RunConfig) -> Run:
+    run = Run([PlantAgent(site) for site in sites], Memory())
+    Coordinator(config, Loopback(run.agents), run.journal).run(RunState("test", config.digest))
+    return run
+
+
+@pytest.fixture(scope="module")
+def batadal(data_root: Path) -> Run:
+    sites = partition(load("batadal", real(data_root, "batadal")), "by-time", 8)
+    return _run(sites, _config(2, pretrain=4, joint=4, refresh_every=0))
+
+
+@pytest.fixture(scope="module")
+def skab(data_root: Path) -> Run:
+    halves = [half for site in load("skab", real(data_root, "skab")) for half in cut(site, 2)]
+    return _run(halves, _config(3, pretrain=3))
+
+
+@pytest.fixture(scope="module")
+def msl(data_root: Path) -> Run:
+    return _run(load("msl", real(data_root, "telemanom")), _config(12, pretrain=3))
 
 
 def _latents(agents: Sequence[PlantAgent], state: RunState) -> list[np.ndarray]:
@@ -68,27 +89,27 @@ def _latents(agents: Sequence[PlantAgent], state: RunState) -> list[np.ndarray]:
 def _naive(latents: Sequence[np.ndarray]) -> np.ndarray:
     """Each site numbers its own clusters; the server averages them by index."""
     own = [KMeans(K, n_init=1, random_state=s).fit(z).cluster_centers_ for s, z in enumerate(latents)]
-    return np.mean(own, axis=0)
+    return np.asarray(np.mean(own, axis=0))
 
 
 @pytest.mark.parametrize(
-    ("gather", "stride", "limit"),
-    [(_batadal, 2, 1.10), (_skab, 1, 1.10), (_msl, 6, 1.60)],
+    ("plants", "limit"),
+    [("batadal", 1.10), ("skab", 1.10), ("msl", 1.60)],
     ids=["batadal-8-blocks", "skab-halves", "msl-27-channels"],
 )
 def test_merged_sums_come_close_to_pooled_k_means_and_the_index_average_does_not(
-    data_root: Path, gather, stride: int, limit: float
+    plants: str, limit: float, request: pytest.FixtureRequest
 ) -> None:
-    sites = gather(data_root)
-    agents, state = _run(sites, _config(stride, pretrain=4))
+    run: Run = request.getfixturevalue(plants)
+    state = run.begun
     assert state.model is not None
     assert state.model.clusters is not None
-    latents = _latents(agents, state)
+    latents = _latents(run.agents, state)
     pooled = np.concatenate(latents)
     best = KMeans(K, n_init=10, random_state=0).fit(pooled).inertia_
     ours = inertia(pooled, state.model.clusters.centroids_KZ) / best
     naive = inertia(pooled, _naive(latents)) / best
-    print(f"{len(sites)} sites, {len(pooled)} windows: merged {ours:.3f}, index average {naive:.3f} of pooled k-means")
+    print(f"{len(run.agents)} sites, {len(pooled)} windows: {ours:.3f} of pooled k-means, index average {naive:.3f}")
     assert ours <= limit
     assert naive > limit
 
@@ -101,20 +122,17 @@ def _drift(latents_NZ: np.ndarray, clusters: Clusters) -> float:
     return float(np.linalg.norm(means - clusters.centroids_KZ[alive], axis=1).max() / clusters.radius)
 
 
-def test_a_refresh_brings_centroids_back_which_a_round_of_lag_does_not(data_root: Path) -> None:
+def test_a_refresh_brings_centroids_back_which_a_round_of_lag_does_not(batadal: Run) -> None:
     """T4 of notes/privacy.md: within 0.1 radius under the aggregated encoder.
 
     With statistics from TRAIN replies alone, centroids lag one round behind the encoder and fail it: hence the refresh.
     """
-    agents = [PlantAgent(site) for site in _batadal(data_root)]
-    config, journal = _config(2, pretrain=4, joint=4, refresh_every=0), Memory()
-    Coordinator(config, Loopback(agents), journal).run(RunState("test", config.digest))
     drifts: dict[str, float] = {}
-    for record, state in zip(journal.records, journal.states, strict=True):
+    for record, state in zip(batadal.journal.records, batadal.journal.states, strict=True):
         if record.phase is Phase.JOINT:
             assert state.model is not None
             assert state.model.clusters is not None
-            drifts[record.label] = _drift(np.concatenate(_latents(agents, state)), state.model.clusters)
+            drifts[record.label] = _drift(np.concatenate(_latents(batadal.agents, state)), state.model.clusters)
     print({label: round(value, 3) for label, value in drifts.items()})
     assert drifts["train 3/4"] > 0.1
     assert drifts["refresh 3/3"] < 0.1

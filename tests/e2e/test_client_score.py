@@ -269,3 +269,29 @@ def test_a_full_standard_output_does_not_end_it(made: Made, tmp_path: Path) -> N
     assert done.returncode == 0
     assert len([one for one in scores((tmp_path / "out.jsonl").read_text()) if one["type"] == "score"]) == 33
     assert "records dropped" in done.stderr
+
+
+@pytest.mark.parametrize(("end", "telling"), [("--source - <&-", "standard input"), (">&-", "standard output")])
+def test_a_closed_stream_that_is_needed_is_one_clear_error(made: Made, tmp_path: Path, end: str, telling: str) -> None:
+    rows = write_csv(tmp_path / "rows.csv", made.site.test_TD, made.site.schema.tags)
+    source = "" if "--source" in end else f"--source {rows}"
+    line = f"{' '.join(command(made.folder))} {source} {end}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"CP-106 FileTrouble: {telling} is closed.")
+
+
+def test_a_second_scorer_on_a_state_folder_is_refused(made: Made, tmp_path: Path) -> None:
+    arguments = command(made.folder, "--source", "-", "--state", tmp_path / "edge")
+    first = subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stderr is not None
+        assert " started: " in first.stderr.readline()
+        second = score(made.folder, "--source", "-", "--state", tmp_path / "edge")
+        assert (second.returncode, second.stdout) == (1, "")
+        assert second.stderr.startswith(f"CP-805 AlreadyRunning: process {first.pid} scores with")
+    finally:
+        _, rest = first.communicate(timeout=60)
+    assert first.returncode == 0, rest

@@ -1,9 +1,11 @@
-"""The plant's page in a real browser, beside a real scorer: `CROSSPLANT_PICTURES=1` keeps the pictures in docs/edge."""
+"""`crossplant client page` in a real browser, beside a real `crossplant client score`.
+
+`CROSSPLANT_PICTURES=1` keeps the pictures in docs/edge.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -23,7 +25,21 @@ from tests.support.edge import Made, trained
 
 CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
-SWAP = {"look_s": 0.5, "shadow_windows": 6000, "longest_windows": 9000}
+CROSSPLANT = str(Path(sys.executable).with_name("crossplant"))
+TOML = """
+state = "edge"
+[alarms]
+hits = 4
+among = 6
+clear_s = 600
+group_s = 7200
+[swap]
+look_s = 0.5
+shadow_windows = 6000
+longest_windows = 9000
+[sinks.history]
+location = "{history}"
+"""
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs the Debian package `chromium`"),
@@ -41,9 +57,9 @@ class Opened:
 
 
 @contextmanager
-def process(command: list[str], said: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(command: list[str | Path], said: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A child that has said something on standard error; it is ended with the test."""
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=ROOT, bufsize=1)
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True, bufsize=1)
     try:
         assert child.stderr is not None
         line = ""
@@ -105,15 +121,12 @@ class Plant:
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     folder = tmp_path_factory.mktemp("page")
     made = trained(folder / "agent", rows=3000, rounds=6)
-    state = folder / "edge"
-    state.mkdir()
-    history = state / "history.sqlite"
-    parameters = {
-        "bundle": str(made.folder), "source": str(attacked(made, folder / "readings.csv")), "speed": "3000",
-        "sinks": [str(history)], "state": str(state), "trust": str(made.key),
-    }  # fmt: skip
-    scorer = [sys.executable, "-m", "tests.support.edge_run", json.dumps(parameters), json.dumps(SWAP)]
-    page = [sys.executable, "-m", "client.edge.page", "--state", str(state), "--port", "0"]
+    state, config = folder / "edge", folder / "edge.toml"
+    config.write_text(TOML.format(history=state / "history.sqlite"))
+    readings = attacked(made, folder / "readings.csv")
+    scorer: list[str | Path] = [CROSSPLANT, "client", "score", "--bundle", made.folder, "--source", readings]
+    scorer += ["--speed", "3000x", "--config", config, "--trust", made.key]
+    page: list[str | Path] = [CROSSPLANT, "client", "page", "--state", state, "--port", "0"]
     with process(scorer, "started"), process(page, "open http") as (_, line):
         from tests.unit.test_edge_swap import publish_again
 
@@ -153,6 +166,7 @@ def test_alarm_shows_and_is_acknowledged_and_nothing_leaves_the_machine(plant: P
         assert "LIT301" in page.inner_text("#sensors")
         assert "above it" in page.get_attribute("#chart", "aria-label")
         assert "Round" in page.inner_text("#models")
+        assert "uncalibrated" in page.inner_text("#models")
         keep(page, "page.png")
         page.click("#alarm-list button[data-do=ack] >> nth=0")
         page.fill("#ask-by", "ann")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from shared.series import FloatArray, SiteData
 from simulations.twin.script import Event
 from simulations.twin.swat import TWIN
 from simulations.twin.swat.plant import REFERENCE
+from tests.support.pki import nobody
 from tests.support.plants import Loopback, Memory, settings
 
 CROSSPLANT = str(Path(sys.executable).with_name("crossplant"))
@@ -182,12 +182,6 @@ def client(*arguments: str) -> str:
     return done.stdout
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 def peak_mb(pid: int) -> float:
     """Highest resident memory of a process so far, in MB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -201,7 +195,7 @@ def metric(port: int, name: str) -> float:
 
 
 def test_a_scorer_does_all_of_its_work_and_survives_a_kill(plant: Plant, tmp_path: Path) -> None:
-    state, port = tmp_path / "state", free_port()
+    state, port = tmp_path / "state", nobody()
     with scoring(plant, tmp_path, port, 0) as scorer:
         alarm = attacked(scorer, plant, state)
         broken_sensor(scorer, plant, alarm)

@@ -352,10 +352,23 @@ def test_a_topic_map_that_is_none_is_refused(content: str, tmp_path: Path) -> No
         (b"5", "stands for no tag"),
         (b'{"metrics": [1]}', "without a name"),
         (b'{"metrics": []}', "no tag"),
+        (b'{"A": 1, "A": 2}', "a name stands in it twice"),
+        (b'{"values": {"A": 1, "B": 3, "A": 2}}', "a name stands in it twice"),
+        (b'{"metrics": [{"name": "A", "value": 1, "value": 2}]}', "a name stands in it twice"),
     ],
 )
 def test_a_payload_that_is_none_says_why(data: bytes, why: str) -> None:
     assert why in str(read_payload(data, None, TAGS))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"A": 1, "time": "2024-01-01T00:00:00Z"}', b'{"metrics": [{"name": "A", "value": 1, "properties": {"Q": 1}}]}'],
+)
+def test_a_colon_that_ends_no_name_is_no_second_name(data: bytes) -> None:
+    found = read_payload(data, None, TAGS)
+    assert isinstance(found, list)
+    assert found[0].values == {"A": 1.0}
 
 
 def test_a_bad_quality_is_a_missing_reading() -> None:

@@ -403,6 +403,34 @@ def test_the_alarm_server_shows_scores_and_alarms_and_cannot_be_written(tmp_path
     run(test())
 
 
+def test_a_record_that_the_alarm_server_cannot_publish_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from client.edge.sinks.opcua import OpcuaSink
+
+    publish, failed = OpcuaSink._publish, list[str]()
+
+    async def failing(self: OpcuaSink, server: Any, nodes: Any, events: Any, told: dict[str, Any]) -> None:
+        if not failed:
+            failed.append(told["id"])
+            raise OSError("the library failed")
+        await publish(self, server, nodes, events, told)
+
+    monkeypatch.setattr(OpcuaSink, "_publish", failing)
+    monkeypatch.setattr("client.edge.sinks.opcua._RETRY_S", 0.05)
+
+    async def test() -> None:
+        sink = open_sink(SinkSettings(f"opc.tcp://127.0.0.1:{nobody()}", tmp_path))
+        await sink.start()
+        for name in ("a-1", "a-2"):
+            sink.put(Told({"type": "alarm", "time": 5.0, "what": "raised", "state": "active", "id": name}))
+        await soon(lambda: sink.standing().delivered == 1 and not sink.standing().waiting)
+        assert (failed, sink.standing().dropped) == (["a-1"], 1)
+        await sink.close(20.0)
+
+    run(test())
+
+
 def test_the_alarm_server_lets_in_who_signs_encrypts_and_knows_the_password(pki: Path, tmp_path: Path) -> None:
     url = f"opc.tcp://127.0.0.1:{nobody()}"
     files = {"certificate": str(pki / "server.pem"), "key": str(pki / "server.key")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import real
-from tests.support.command import crossplant
+from tests.support.command import crossplant_here
 
 
 @pytest.mark.parametrize(("partition", "sites"), [("by-channel", 27), ("by-subsystem", 7)])
@@ -24,13 +24,13 @@ def test_msl_trains_in_three_rounds(partition: str, sites: int, data_root: Path,
         "--rounds",
         "3",
         "--stride",
-        "12",
+        "24",
         "--set",
         "recipe.detector.hidden=16",
     ]
-    done = crossplant("simulate", *flags, "--out", run)
+    done = crossplant_here("simulate", *flags, "--out", run)
     assert done.returncode == 0, done.stderr
-    rounds = json.loads(crossplant("rounds", "list", "--store", run, "--json").stdout)["rounds"]
+    rounds = json.loads(crossplant_here("rounds", "list", "--store", run, "--json").stdout)["rounds"]
     assert all(len(r["plants"]) == sites for r in rounds)
     results = json.loads((run / "results.json").read_text())
     assert len(results["sites"]) == sites

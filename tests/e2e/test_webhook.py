@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -315,3 +316,37 @@ def test_mqtt_delivers_over_a_restart_of_the_broker(tmp_path: Path) -> None:
 
     asyncio.run(test())
     assert len(got) >= 10
+
+
+@pytest.mark.parametrize(
+    "begins", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n", b""]
+)
+def test_an_answer_that_comes_byte_by_byte_is_cut_off_and_tried_again(begins: bytes, tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                line, _ = listening.accept()
+                with line:
+                    line.sendall(begins)
+                    while not over.wait(0.05):
+                        line.sendall(b"H" if begins else b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def test(port: int) -> None:
+        sink = opened(f"http://127.0.0.1:{port}/", tmp_path, timeout_s="0.3")
+        await sink.start()
+        sink.put(Told(1))
+        await until(lambda: "did not end within" in sink.standing().trouble)
+        assert sink.standing().waiting == 1
+        await sink.close(0.5)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.1)
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        try:
+            asyncio.run(test(listening.getsockname()[1]))
+        finally:
+            over.set()
+            thread.join(10)

@@ -151,9 +151,8 @@ def test_a_reply_that_does_not_say_on_which_sensors_is_refused(fingerprint: str 
 
 def test_the_real_agent_says_on_which_sensors_it_computed() -> None:
     """An agent that is started anew with a tag of another name, under the same coordinator."""
-    run, renamed = settings(rounds={"pretrain": 3, "joint": 0, "deadline_s": 1.0}), SensorSchema(
-        tags=("FIT101", "LIT102"), period_s=1
-    )  # fmt: skip
+    run = settings(rounds={"pretrain": 3, "joint": 0})
+    renamed = SensorSchema(tags=("FIT101", "LIT102"), period_s=1)
     data = sites()
     agents = [PlantAgent(site) for site in data]
     other = PlantAgent(replace(data[2], schema=renamed))
@@ -164,7 +163,8 @@ def test_the_real_agent_says_on_which_sensors_it_computed() -> None:
             super().send(packet, nodes, ttl_s, group)
 
     journal = Memory()
-    Coordinator(run, Restarting(agents), journal).run(RunState("test", run.digest))
+    channel = Restarting(agents)
+    Coordinator(run, channel, journal, clock=channel.clock).run(RunState("test", run.digest))
     told = [next((p.reason for p in r.plants if p.plant == CULPRIT), None) for r in journal.records]
     assert told[1] is None
     assert told[2].startswith("schema: computed on sensors with schema")

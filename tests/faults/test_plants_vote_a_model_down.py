@@ -47,7 +47,8 @@ def ruin(step: int) -> object:
 
 
 def conduct(channel: Loopback, journal: object, settings: RunConfig, state: RunState | None = None) -> RunState:
-    return Coordinator(settings, channel, journal).run(state or RunState("r", settings.digest))  # type: ignore[arg-type]
+    coordinator = Coordinator(settings, channel, journal, clock=channel.clock)  # type: ignore[arg-type]
+    return coordinator.run(state or RunState("r", settings.digest))
 
 
 def losses(records: list[RoundRecord]) -> list[float]:

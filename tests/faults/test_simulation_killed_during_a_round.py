@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import SMALL, crossplant, crossplant_here, simulate_here, start
+from tests.support.command import SMALL, crossplant_here, simulate_here, start
 
 FLAGS = ["--sites", "3"]
 
@@ -54,7 +54,7 @@ def test_it_continues_at_the_last_committed_round(
         assert process.returncode == -signal.SIGKILL
     kept = _rounds(run)
     assert after <= len(kept) < len(undisturbed)
-    resumed = crossplant("simulate", "--resume", run)
+    resumed = crossplant_here("simulate", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
     ended = _rounds(run)
     assert ended[: len(kept)] == kept

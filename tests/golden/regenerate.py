@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from tests.support import threads  # noqa: F401  before torch
-
 
 def main() -> None:
     from tests.golden.traces import FOLDER, TRACES

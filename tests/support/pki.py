@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 import socket
 import ssl
 import stat
@@ -194,8 +195,9 @@ def failed(verdicts: Iterable[Verdict]) -> list[str]:
 
 
 def nobody() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A loopback port that nobody listens on, below those that the system gives out: it stays nobody's."""
+    while True:
+        port = secrets.randbelow(20_000) + 10_000  # not `random`: Hypothesis gives every process the same seed
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -28,13 +28,21 @@ class Answers(Protocol):
 
 @dataclass
 class Loopback:
-    """A channel that calls agents directly. `tamper(plant, reply)` may change a reply, or lose it by returning None."""
+    """A channel that calls agents directly. `tamper(plant, reply)` may change a reply, or lose it by returning None.
+
+    Its `clock` is for the coordinator: time passes only while somebody waits in vain, so that no busy machine makes an
+    agent late, and a deadline costs no seconds.
+    """
 
     agents: Sequence[Answers]
     tamper: Tamper = lambda plant, reply: reply
     sent: list[Packet] = field(default_factory=list)
     received: list[Packet] = field(default_factory=list)
     _waiting: list[Arrival] = field(default_factory=list)
+    _now: float = 1000.0
+
+    def clock(self) -> float:
+        return self._now
 
     def nodes(self) -> Sequence[int]:
         return list(range(len(self.agents)))
@@ -59,6 +67,7 @@ class Loopback:
 
     def receive(self, wait_s: float) -> Sequence[Arrival]:
         arrivals, self._waiting = self._waiting, []
+        self._now += 0.0 if arrivals else wait_s
         return arrivals
 
 
@@ -96,6 +105,6 @@ def federate(
     """A whole run over the loopback; `privacy` is where plants keep their ledgers."""
     agents = [PlantAgent(site, privacy=None if privacy is None else privacy / site.name) for site in sites]
     channel, journal = Loopback(agents, tamper), Memory()
-    coordinator = Coordinator(config, channel, journal, signature=lambda: "v1.claim.key.made")
+    coordinator = Coordinator(config, channel, journal, clock=channel.clock, signature=lambda: "v1.claim.key.made")
     state = coordinator.run(RunState("test", config.digest))
     return state, journal, channel

@@ -33,8 +33,7 @@ def sites(names: Sequence[str] = ("north", "south", CULPRIT)) -> list[SiteData]:
 
 
 def config(**rounds: object) -> RunConfig:
-    """A short deadline: the loopback's replies are there before the wait begins."""
-    return plants.settings(rounds={"pretrain": 2, "joint": 1, "deadline_s": 0.05, **rounds})
+    return plants.settings(rounds={"pretrain": 2, "joint": 1, **rounds})
 
 
 def misbehave(change: Change, number: int, culprits: Sequence[str] = (CULPRIT,)) -> Tamper:
@@ -45,7 +44,7 @@ def misbehave(change: Change, number: int, culprits: Sequence[str] = (CULPRIT,))
 def conduct(settings: RunConfig, journal: Memory, tamper: Tamper, state: RunState | None = None) -> RunState:
     """A run that may fail, or go on from a state: the journal is the caller's."""
     channel = Loopback([PlantAgent(site) for site in sites()], tamper)
-    return Coordinator(settings, channel, journal).run(state or RunState("test", settings.digest))
+    return Coordinator(settings, channel, journal, clock=channel.clock).run(state or RunState("test", settings.digest))
 
 
 def run(change: Change, number: int, culprits: Sequence[str] = (CULPRIT,), **rounds: object) -> tuple[RunState, Memory]:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import threads  # noqa: F401
-
 
 @pytest.fixture(autouse=True)
 def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +17,11 @@ def fed(tmp_path: Path) -> Path:
     from tests.support.pki import NOW, make  # most unit tests need no cryptography
 
     return make(tmp_path, NOW)
+
+
+@pytest.fixture
+def north(fed: Path) -> Path:
+    """A plant of it that lacks nothing but a server."""
+    from tests.support.preflight import ready_plant
+
+    return ready_plant(fed)

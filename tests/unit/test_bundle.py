@@ -18,6 +18,7 @@ from shared.bundle.files import CALIBRATION, GUARD, INDEX, MODEL, OPTIONAL, PROB
 from shared.bundle.folder import current, located, point, versions
 from shared.bundle.index import make_index
 from shared.bundle.parts import Probe, Provenance, Setup
+from shared.bundle.trust import Trust
 from shared.bundle.whole import KEEP, Bundle, publish, read_bundle, setup_of
 from shared.config import Recipe
 from shared.distribution import Distribution
@@ -586,3 +587,12 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_never_mixed(
 
 def test_guards_are_optional() -> None:
     assert GUARD in OPTIONAL
+
+
+@pytest.mark.parametrize("name", ["current", "bundle.json", "signature.json"])
+def test_what_is_parsed_before_the_signature_is_checked_costs_no_memory(folder: Path, name: str) -> None:
+    digest = put(folder)
+    place = folder / name if name == "current" else folder / digest / name
+    place.write_bytes(place.read_bytes() + b" " * 2**20)
+    with pytest.raises(BundleInvalid, match=f"{name} cannot be read: 1.* are more than any such file has"):
+        read_edge_bundle(folder, Trust(folder.parent / "seen.pub", pin=True))

@@ -36,7 +36,7 @@ def test_show_tells_what_there_is(folder: Path) -> None:
         fingerprint(public_bytes(KEY)),
     ):
         assert told in done.stdout
-    assert max(map(len, done.stdout.splitlines())) < 200
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -101,6 +101,24 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
     assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
 
 
+def test_a_package_that_is_not_installed_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an edge box there is no torch; that is no bug to report. A module of our own that is missing is one."""
+
+    def lack(name: str) -> None:
+        def missing(*_: object) -> None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        monkeypatch.setattr("simulations.settings.layered", missing)
+
+    monkeypatch.delenv("CROSSPLANT_DEBUG", raising=False)
+    lack("torch.nn")
+    told = crossplant_here("config", "show").stderr
+    assert told.startswith("CP-000 CrossplantError: This needs the package 'torch.nn', which is not installed.")
+    assert "report it" not in told
+    lack("shared.nothing")
+    assert "report it" in crossplant_here("config", "show").stderr
+
+
 def test_a_bug_is_one_line_too_and_a_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nothing")

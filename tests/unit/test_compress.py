@@ -276,9 +276,9 @@ def test_a_residual_that_cannot_be_kept_costs_precision_only(tmp_path: Path, cap
 
 
 def federate(wire: Wire, home: Path | None, journal: Memory, state: RunState | None = None, **rounds: object) -> None:
-    config = settings(rounds={"pretrain": 2, "joint": 2, "wire": wire, "deadline_s": 1.0, **rounds})
+    config = settings(rounds={"pretrain": 2, "joint": 2, "wire": wire, **rounds})
     channel = Loopback([PlantAgent(site, home) for site in sites()])
-    Coordinator(config, channel, journal).run(state or RunState("r", config.digest))
+    Coordinator(config, channel, journal, clock=channel.clock).run(state or RunState("r", config.digest))
 
 
 @pytest.mark.parametrize("wire", SMALL)

@@ -48,6 +48,12 @@ def test_a_tag_that_is_always_rebuilt_badly_does_not_outshout_one_that_never_is(
     assert int(error_D.argmax()) == 0
 
 
+def test_tags_beyond_what_they_ever_did_come_before_all_others_and_these_by_how_near_they_are() -> None:
+    error_D, high_D = np.array([300.0, 1.1, 0.9, 0.2]), np.array([301.0, 1.0, 1.0, 0.1])
+    assert np.argsort(-telling(error_D, high_D), kind="stable").tolist() == [1, 3, 0, 2]
+    assert telling(high_D, high_D).tolist() == [1.0] * 4
+
+
 def test_what_is_not_a_number_tells_most() -> None:
     for bad in (np.nan, np.inf):
         assert int(telling(np.array([1.0, bad, 3.0]), np.ones(3)).argmax()) == 1

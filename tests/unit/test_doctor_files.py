@@ -27,7 +27,7 @@ from client.ingest.peek import peek
         ("set.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer"),
         ("set.csv", b"  <!DOCTYPE html>\n<html><body>Please log in</body></html>", "web page"),
         ("set.csv", b'{"error": "login"}\n', "JSON"),
-        ("set.gz", gzip.compress(b"a,b\n1,2\n"), "gzip archive"),
+        ("set.gz", gzip.compress(b"a,b\n1,2\n", mtime=0), "gzip archive"),
         ("set.7z", b"7z\xbc\xaf\x27\x1c" + bytes(30), "7-Zip archive"),
         ("MSL_train.pkl", pickle.dumps([1.0]), "pickle"),
         ("data.npy", pickle.dumps({"a": 1}, protocol=4), "pickle"),

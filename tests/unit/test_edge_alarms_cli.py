@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from client.edge import alarms_cli
@@ -44,7 +45,17 @@ def test_the_list_names_the_sensors_and_the_figures(home: Path) -> None:
     assert text.startswith("active\n")
     assert "LIT101 +100%" in text
     assert "score 2 > 1, p 0.001" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert json.loads(call(home, "list", "--json"))["current"]["state"] == "active"
+
+
+def test_an_alarm_of_the_guard_alone_does_not_say_that_the_score_is_above_its_threshold(home: Path) -> None:
+    state = AlarmFiles(home).load()[0]
+    (alarm,) = state.listed
+    guard = replace(alarm, by=("guard",), score=0.2, threshold=2.57, guard=16.1, guard_threshold=1.3)
+    assert "score 0.2 <= 2.57" in alarms_cli._line(guard)
+    assert "guard 16.1 > 1.3" in alarms_cli._line(guard)
+    assert max(map(len, alarms_cli._line(replace(guard, acked_by="ann", state="acknowledged")).splitlines())) <= 80
 
 
 def test_what_is_shelved_is_listed(home: Path) -> None:
@@ -89,6 +100,8 @@ def test_orders_are_what_was_said(home: Path) -> None:
         (["shelve", "P101", "--by", "ann", "--note", "x", "--for", "2h", "--until", "2026-01-01"], "CP-101"),
         (["shelve", "P101", "--by", "ann", "--note", "x", "--for", "soon"], "CP-101"),
         (["shelve", "P101", "--by", "ann", "--note", "x", "--for", "-2h"], "CP-101"),
+        (["shelve", "P101", "--by", "ann", "--note", "x", "--for", "0s"], "CP-101"),
+        (["shelve", "P101", "--by", "ann", "--note", "x", "--for", "9" * 400 + "d"], "CP-101"),
         (["shelve", "P101", "--by", "ann", "--note", "x", "--until", "soon"], "CP-101"),
         (["shelve", "P101", "--by", "ann", "--note", " ", "--for", "2h"], "CP-101"),
         (["unshelve", "P101", "--by", " "], "CP-101"),

@@ -130,6 +130,28 @@ def test_either_model_calls_a_window_anomalous_and_the_one_that_does_explains(
     assert found.guard == heard
 
 
+class Names(Hears):
+    """A guard that names tags whether it alarms or not."""
+
+    def named(self, sample: Sample) -> tuple[Part, ...]:
+        if self.fails:
+            raise RuntimeError("names")
+        return (Part("N", 1.0, 1, 1.0, 0.0),)
+
+
+@pytest.mark.parametrize(
+    ("score", "heard", "sensor", "part"),
+    [(9.0, 1.0, "N", "LIT101"), (9.0, 3.0, "G", "G"), (0.0, 1.0, "LIT101", "LIT101"), (0.0, 3.0, "G", "G")],
+)
+def test_the_guard_names_the_sensors_of_the_federated_models_own_alarm(
+    score: float, heard: float, sensor: str, part: str
+) -> None:
+    """Its shares stay the federated model's: by them is reckoned what a shelved tag takes out of the score."""
+    (found,) = Engine(Model(Fixed([score]), Names(heard))).feed(ROWS[0])
+    assert isinstance(found, Scored)
+    assert (found.sensors[0].tag, found.parts[0].tag) == (sensor, part)
+
+
 def test_a_guard_that_fails_is_left_out_and_scoring_goes_on() -> None:
     engine = Engine(Model(Fixed([0.0] * 6), Hears(1.0, fails=True)))
     assert [kinds(engine.feed(row)) for row in ROWS[:3]] == [["score", "trouble"], ["score"], ["score"]]

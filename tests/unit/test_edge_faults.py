@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
+from client.edge.engine import Model
 from client.edge.fault_stage import Faults
 from client.edge.faults import SOURCE, Fault, FaultRules, FaultState
 from client.edge.records import Notice, Record, Sample
@@ -15,6 +18,7 @@ from shared.errors import SchemaMismatch, TooFewRows
 from shared.schema import SensorSchema
 from shared.sensor_limits import NEVER, SensorLimits, fit
 from shared.series import FloatArray
+from tests.support.edge import Fixed
 
 SCHEMA = SensorSchema(tags=("LIT101", "FIT101", "P101", "AIT101"), period_s=1.0)
 
@@ -188,3 +192,31 @@ def test_limits_of_a_tag_without_readings_judge_it_by_nothing() -> None:
     found = fit(rows_TD, SCHEMA)
     assert (found.low[1], found.high[1], found.rest[1]) == (-NEVER, NEVER, 0)
     assert found.gap[1] >= 3 * 2400
+
+
+def in_force(limits: SensorLimits) -> Model:
+    """A model of a bundle with these limits."""
+    scorer = Fixed([])
+    scorer.bundle = SimpleNamespace(digest="1" * 64, limits=limits)  # type: ignore[attr-defined]
+    return Model(scorer)
+
+
+def test_limits_of_a_new_bundle_are_taken_between_two_samples_and_what_was_seen_stays() -> None:
+    rows_TD, stage = normal(400, seed=1), Faults(LIMITS)
+    rows_TD[200:, 0], rows_TD[300:, 1] = np.nan, rows_TD[300, 1]  # One tag falls silent, one stands still.
+    assert active(run(rows_TD[:310], stage=stage)) == [("LIT101", "missing")]
+    before = stage.state
+    [told] = stage.swapped(in_force(structs.replace(LIMITS, rest=(0, 20, 0, 0))))
+    assert "FIT101; sensors are judged" in told.as_json()["text"]
+    assert stage.state is before
+    assert stage.tags == {"LIT101"}
+    records = [record for i in range(310, 325) for record in stage.feed(Sample(1e9 + i, rows_TD[i], i), None)]
+    assert [(r.as_json()["tag"], r.as_json()["time"]) for r in records] == [("FIT101", 1e9 + 319)], "20 rows from 300"
+
+
+def test_limits_that_stay_are_not_told_and_ranges_of_a_person_outlive_those_of_a_bundle() -> None:
+    stage = Faults(LIMITS, FaultRules(ranges={"LIT101": (0.0, 550.0)}))
+    assert stage.swapped(in_force(LIMITS)) == ()
+    assert stage.swapped(Model(Fixed([]))) == (), "a model without a bundle"
+    assert len(stage.swapped(in_force(structs.replace(LIMITS, high=(900.0, *LIMITS.high[1:]))))) == 1
+    assert active(run(np.float32([[560, 2, 0, 7]] * 4), stage=stage)) == [("LIT101", "range")]

@@ -145,3 +145,55 @@ def test_tally_counts_and_stays_bounded() -> None:
 def test_settings_out_of_bounds_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         SwapSettings(**bad)  # type: ignore[arg-type]
+
+
+# ---- too little to tell by -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        ({"unseen": None}, "held-out alarms"),
+        ({"unseen": 0.01, "unseen_worth": 19.0}, "held-out alarms"),
+        ({"faults": 0, "found": 0}, "injected faults"),
+    ],
+)
+def test_gate_at_rest_that_cannot_tell_says_so_and_is_the_only_one(change: dict[str, object], gate: str) -> None:
+    verdict = judge_at_rest(structs.replace(NOW, **change), NOW, SETTINGS)
+    assert verdict.passed
+    assert [check.name for check in verdict.checks if check.weak] == [gate]
+    assert verdict.doubt.startswith(f"{gate}: ")
+
+
+def test_gates_that_had_enough_to_tell_by_leave_no_doubt() -> None:
+    assert judge_at_rest(structs.replace(NOW, unseen_worth=20.0), NOW, SETTINGS).doubt == ""
+    assert judge_live(seen(worth=20.0), 0.01, (-1, 1), 0.99).doubt == ""
+
+
+@pytest.mark.parametrize("worth", [2.0, 4.0, 10.0, 19.0])
+def test_held_out_data_worth_little_still_refuse_a_model_that_alarms_nearly_always(worth: float) -> None:
+    verdict = judge_at_rest(structs.replace(NOW, unseen=1.0, unseen_worth=worth), NOW, SETTINGS)
+    assert verdict.why.startswith("held-out alarms: 100.00% of unseen normal windows") == (worth >= 4)
+
+
+def test_settling_for_fewer_windows_does_not_make_them_tell_more() -> None:
+    lax = structs.replace(SETTINGS, effective=1)
+    assert judge_at_rest(structs.replace(NOW, unseen_worth=19.0), NOW, lax).doubt
+    assert judge_live(seen(worth=19.0), 0.01, (-1, 1), 0.99, wanted=1).doubt
+    assert judge_live(seen(worth=30.0), 0.01, (-1, 1), 0.99, wanted=50).doubt.startswith("alarm rate: 1.00% of 2000")
+
+
+def test_gate_that_fails_is_a_reason_and_no_doubt() -> None:
+    verdict = judge_live(seen(false=2000, worth=5.0), 0.01, (-1, 1), 0.99)
+    assert verdict.why
+    assert verdict.doubt == ""
+
+
+def test_honest_model_passes_where_held_out_data_are_worth_little() -> None:
+    """The rehearsal of an honest model: the highest of n independent scores, counted on n others."""
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(2000):
+        n = int(rng.integers(2, 20))
+        rate = float((rng.normal(size=n) > rng.normal(size=n).max()).mean())
+        refused += not judge_at_rest(structs.replace(NOW, unseen=rate, unseen_worth=float(n)), NOW, SETTINGS).passed
+    assert refused <= 2000 * 0.05

@@ -156,3 +156,10 @@ def test_readers_are_told_what_is_wrong(tmp_path: Path) -> None:
         open_sink(SinkSettings(str(tmp_path / "none" / "h.sqlite"), tmp_path))
     with pytest.raises(InvalidConfig, match="days"):
         open_sink(SinkSettings(str(tmp_path / "h.sqlite"), tmp_path, options={"days": "-1"}))
+
+
+def test_a_record_that_is_no_text_does_not_end_the_history(tmp_path: Path) -> None:
+    notice = {"type": "notice", "time": 1.5, "kind": "columns", "text": "no tag is called \ud800"}
+    sink = run(tmp_path / "h.sqlite", [score(1.0), notice, score(2.0)])
+    assert sink.standing().delivered == 3
+    assert [one["text"] for one in read_records(tmp_path / "h.sqlite", ["notice"])] == ["no tag is called ?"]

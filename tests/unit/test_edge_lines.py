@@ -8,16 +8,17 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from client.edge.records import Notice, Record, Sample
-from client.edge.sinks.base import SinkSettings, open_sink
+from client.edge.sinks.base import SinkSettings, open_sink, open_sinks
 from client.edge.sinks.lines import Lines as Sink
 from client.edge.sources.lines import LineParser, Lines
-from shared.errors import FileTrouble, InvalidConfig
+from shared.errors import FileTrouble, InvalidConfig, UnknownName
 from shared.schema import SensorSchema
 from tests.support.edge import scored
 
@@ -260,3 +261,15 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="no option"):
         file_sink(tmp_path / "out.jsonl", colour="red")
     assert sys.stdout is not None
+
+
+def test_a_sink_for_records_that_there_are_not_or_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    file = SinkSettings(str(tmp_path / "a.jsonl"), tmp_path)
+    with pytest.raises(UnknownName, match=r"type of records for the sink .* 'alarms'.*Known: alarm, drift"):
+        open_sink(replace(file, types=frozenset({"alarm", "alarms"})))
+    with pytest.raises(InvalidConfig, match="is given twice"):
+        open_sinks([file, file])
+    with pytest.raises(UnknownName, match=r"Known: -, FILE.jsonl, FILE.sqlite, mqtt://\.\.\., .*opc.tcp://"):
+        open_sink(replace(file, location="jsonl://a"))
+    for sink in open_sinks([file, replace(file, state=tmp_path / "other")]):
+        asyncio.run(sink.close(1.0))

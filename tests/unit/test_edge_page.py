@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import select
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,13 +277,15 @@ def test_faults_that_are_over_are_not_shown(asked: Asked) -> None:
 def test_models_trial_and_link_are_shown(asked: Asked) -> None:
     event = Event(time=1.0, what="refused", digest=SECOND, told="why")
     refusal = Refusal(digest=SECOND, stamp="", why="why", time=1.0)
-    state = State(site="north", current=FIRST, shadow=SECOND).with_event(event).refusing(refusal)
+    state = State(site="north", current=FIRST, shadow=SECOND, uncalibrated="too few windows")
+    state = state.with_event(event).refusing(refusal)
     write_state(asked.folder, structs.replace(state))
     trial = {"role": "shadow", "bundle": SECOND, "windows": 5, "wanted": 9, "checks": []}
     link = {"state": "lost", "since": 5.0, "told": "no answer"}
     write_standing(asked.folder, {"trial": trial, "link": link, "score": None})
     found = asked.json("/api/state")
     assert found["models"]["current"]["digest"] == FIRST
+    assert found["models"]["uncalibrated"] == "too few windows"
     assert found["models"]["trial"]["windows"] == 5
     assert found["models"]["events"][0]["told"] == "why"
     assert found["link"]["state"] == "lost"
@@ -340,3 +345,34 @@ def test_page_imports_no_torch_and_ends_on_sigterm(tmp_path: Path) -> None:
         child.terminate()
         told, _ = child.communicate(timeout=60)
     assert (told.strip(), child.returncode) == ("[]", 0)
+
+
+@pytest.mark.parametrize("path", ["/?" + "&".join(f"a{k}=1" for k in range(20)), "http://[x"])
+def test_address_that_is_none_is_refused(asked: Asked, path: str) -> None:
+    assert asked.ask(path)[0] == 400
+
+
+def test_request_that_comes_byte_by_byte_is_cut_off(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.edge.page.server._WHOLE_S", 0.2)
+    with socket.create_connection(("127.0.0.1", asked.page.server_port), 5) as line:
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - began < 10 and not select.select([line], [], [], 0.02)[0]:
+                line.sendall(b"G")
+        assert time.monotonic() - began < 5
+    assert asked.ask("/api/state")[0] == 200
+
+
+def test_many_silent_browsers_take_no_more_than_their_share(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.edge.page.server._MOST_OPEN", 8)
+    before = threading.active_count()
+    lines = [socket.create_connection(("127.0.0.1", asked.page.server_port), 5) for _ in range(60)]
+    try:
+        assert asked.ask("/api/state")[0] == 200
+        ends = time.monotonic() + 10
+        while threading.active_count() > before + 8 and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert threading.active_count() <= before + 8
+    finally:
+        for line in lines:
+            line.close()

@@ -179,3 +179,56 @@ def test_rows_come_at_their_time_and_a_long_hole_is_not_waited_for(tmp_path: Pat
     took = time.monotonic() - begun
     assert len(samples) == 7
     assert (4 + 10 + 1) / 50 <= took < 3  # 10 periods at most for the hole.
+
+
+def test_a_number_as_python_writes_it_is_no_guess(tmp_path: Path) -> None:
+    samples, notices = play(write(tmp_path / "a.csv", "time,LIT101,FIT101,P101", "10,1_000,1e3, 2 ", "1_1,1,2,3"))
+    np.testing.assert_array_equal(values(samples), [[np.nan, 1000.0, 2.0]])
+    assert "1 cells are no numbers" in notices[-1].text
+    assert "1 rejected" in notices[-1].text
+
+
+@pytest.mark.parametrize("line", ["", "not,a,row,of,this,table"])
+def test_a_file_without_a_single_row_can_be_left(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "a.csv", "LIT101,FIT101,P101", *[line] * 300_000)
+
+    async def run() -> float:
+        source = open_source(SourceSettings(str(path), SCHEMA, None, {}))
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        task = asyncio.create_task(others())
+        async with source:
+            assert not [item async for item in source if isinstance(item, Sample)]
+        task.cancel()
+        return turns
+
+    assert asyncio.run(run()) > 1000
+
+
+def test_a_cell_without_an_end_says_so(tmp_path: Path) -> None:
+    _, notices = play(write(tmp_path / "a.csv", "LIT101,FIT101,P101", "1,2," + "9" * 200_000, "1,2,3"))
+    assert "a cell of more than" in notices[0].text
+
+
+def test_a_damaged_parquet_file_is_one_clear_error_wherever_the_damage_is(tmp_path: Path) -> None:
+    pl = pytest.importorskip("polars")
+    path, rng = tmp_path / "a.parquet", np.random.default_rng(0)
+    frame = {tag: rng.normal(size=500) for tag in SCHEMA.tags}
+    pl.DataFrame({"time": np.arange(500.0), **frame}).write_parquet(path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(60):
+        torn = bytearray(whole)
+        for at in rng.integers(0, len(whole), 20):
+            torn[at] = rng.integers(256)
+        path.write_bytes(torn)
+        try:
+            play(path)
+        except (DataUnreadable, SchemaMismatch):
+            refused += 1
+    assert refused > 10

@@ -223,3 +223,52 @@ def test_without_a_disk_records_wait_in_memory_and_put_never_blocks(tmp_path: Pa
         assert sink.standing().dropped == 10_050
 
     asyncio.run(test())
+
+
+def test_a_disk_that_keeps_a_delivered_record_does_not_have_it_delivered_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.edge.sinks.spool._RETRY_S", 0.02)
+    refused = [True]
+    delete = Spool.delete
+
+    def refusing(self: Spool, number: int, dropped: bool = False) -> None:
+        if refused[0]:
+            raise sqlite3.OperationalError("database or disk is full")
+        delete(self, number, dropped)
+
+    monkeypatch.setattr(Spool, "delete", refusing)
+
+    async def test() -> None:
+        sink = To(tmp_path / "s.sqlite")
+        await sink.start()
+        for number in range(3):
+            sink.put(Told(number))
+        async with asyncio.timeout(10):
+            while len(sink.got) < 3:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.2)  # Long enough for ten more attempts.
+        assert len({key for key, _ in sink.got}) == len(sink.got) == 3
+        assert "disk is full" in sink.standing().trouble
+        refused[0] = False
+        await settled(sink)
+        assert sink.standing().delivered == 3
+        await sink.close(1.0)
+        assert len(sink.got) == 3
+
+    asyncio.run(test())
+
+
+def test_a_record_that_is_no_text_is_delivered_and_not_lost(tmp_path: Path) -> None:
+    class Torn(Told):
+        def as_json(self) -> dict[str, Any]:
+            return {"type": "alarm", "text": "\ud800"}
+
+    async def test() -> None:
+        sink = To(tmp_path / "s.sqlite")
+        await sink.start()
+        sink.put(Torn(0))
+        await sink.close(5.0)
+        assert [body for _, body in sink.got] == [b'{"type":"alarm","text":"?"}']
+
+    asyncio.run(test())

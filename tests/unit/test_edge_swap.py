@@ -19,12 +19,13 @@ from msgspec import structs
 from client.edge import state as disk
 from client.edge.engine import Engine, Model
 from client.edge.examine import Both, examine_apart, faulty
+from client.edge.fault_stage import Faults
 from client.edge.gates import Figures, SwapSettings
 from client.edge.keeper import Keeper
 from client.edge.link import read_link
 from client.edge.records import Notice, Record, Sample, Scored
-from client.edge.state import read_state
-from client.edge.swap import Candidate, Go, Offer, Swapping, SwapRecord
+from client.edge.state import State, read_state
+from client.edge.swap import Candidate, Go, Offer, Swapping, SwapRecord, Trial
 from client.edge.swap_cli import asked, chosen
 from shared.bundle.edge import read_edge_bundle
 from shared.bundle.folder import current, point, versions
@@ -32,6 +33,7 @@ from shared.bundle.keys import own_key
 from shared.bundle.parts import Provenance
 from shared.bundle.whole import Live, publish, read_bundle
 from shared.errors import BundleInvalid, CrossplantError, FileTrouble, InvalidConfig
+from shared.sensor_limits import SensorLimits
 from shared.series import FloatArray
 from tests.support.edge import Fixed, Made, samples, trained
 
@@ -49,13 +51,18 @@ def held_out(made: Made) -> FloatArray:
     return made.site.train_TD[-100:]
 
 
-def publish_again(made: Made, folder: Path | None = None, guard: bytes | None = b"", **provenance: object) -> str:
+def publish_again(
+    made: Made,
+    folder: Path | None = None,
+    guard: bytes | None = b"",
+    limits: SensorLimits | None = None,
+    **provenance: object,
+) -> str:
     """Publish the newest bundle once more, as of the next round."""
     whole, edge = read_bundle(made.folder), read_edge_bundle(made.folder)
     told = structs.replace(whole.provenance, **{"round": whole.provenance.round + 1, **provenance})
-    live = Live(
-        edge.graph, edge.calibration, edge.probe, None, edge.guard if guard == b"" else guard, limits=edge.limits
-    )
+    guard = edge.guard if guard == b"" else guard
+    live = Live(edge.graph, edge.calibration, edge.probe, None, guard, limits=limits or edge.limits)
     key = own_key(made.key.with_suffix(".key"))
     return publish(replace(whole, provenance=told), live, folder or made.folder, key)
 
@@ -632,3 +639,117 @@ def test_edge_imports_nothing_heavy_for_a_swap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+# ---- limits of sensors ---------------------------------------------------------------------------------------------
+
+
+def test_sensors_are_judged_by_the_limits_of_the_bundle_in_force(running: Bench) -> None:
+    old = running.keeper.bundle.limits
+    stage = Faults(old)
+    running.engine = Engine(running.keeper.model, (stage,), running.keeper.shadow)
+    running.run(40)
+    publish_again(running.made, limits=structs.replace(old, low=tuple(one - 1.0 for one in old.low)))
+    records = running.until("adopted")
+    assert notices(records) == [("limits", swaps(records)[-1].time)], "with the swap, for the next sample"
+    assert stage._limits.low == tuple(one - 1.0 for one in old.low)
+    assert notices(running.run(1)) == []
+    running.until("confirmed")
+    disk.ask_rollback(running.home, disk_state(running).previous)
+    running.until("rolled back")
+    assert stage._limits.low == old.low
+
+
+def notices(records: list[Record]) -> list[tuple[str, float]]:
+    return [(record.kind, record.time) for record in records if isinstance(record, Notice)]
+
+
+# ---- uncalibrated --------------------------------------------------------------------------------------------------
+
+
+def disk_state(running: Bench) -> State:
+    state = read_state(running.home)
+    assert state is not None
+    return state
+
+
+def test_state_says_from_the_start_why_the_rate_is_not_known(running: Bench) -> None:
+    assert disk_state(running).uncalibrated.startswith("plant-1 has ")
+    assert "too few for a false alarm rate" in disk_state(running).uncalibrated
+
+
+def test_model_adopted_on_too_little_is_called_uncalibrated_in_its_record_and_in_the_state(running: Bench) -> None:
+    publish_again(running.made)
+    records = running.until("adopted")
+    adopted = swaps(records)[-1]
+    assert "no gate failed; on probation; UNCALIBRATED: " in adopted.told
+    state = disk_state(running)
+    assert "held-out alarms: " in state.doubt  # `FIGURES` has none that were unseen.
+    assert "alarm rate: " in state.doubt
+    assert state.doubt in state.uncalibrated
+    assert [check.name for check in state.events[-1].checks if check.weak] == ["alarm rate"]
+
+
+def test_doubt_outlives_a_restart_and_ends_with_a_rollback(running: Bench) -> None:
+    publish_again(running.made)
+    running.until("confirmed")
+    running.look()
+    kept = disk_state(running)
+    assert kept.doubt.startswith("alarm rate: ")
+    running.keeper.close()
+    again = bench(running.made, running.home)
+    assert disk_state(again) == kept
+    disk.ask_rollback(again.home, kept.previous)
+    again.until("rolled back")
+    assert disk_state(again).doubt == ""
+    assert disk_state(again).uncalibrated.startswith("plant-1 has ")
+    again.keeper.close()
+
+
+def test_doubt_of_the_model_before_comes_back_with_it(running: Bench) -> None:
+    publish_again(running.made)
+    running.until("confirmed")
+    running.look()
+    doubted = disk_state(running)
+    publish_again(running.made)
+    running.until("adopted")
+    disk.ask_rollback(running.home, doubted.current)
+    running.until("rolled back")
+    assert disk_state(running).current == doubted.current
+    assert disk_state(running).doubt == doubted.doubt != ""
+
+
+def test_model_chosen_by_hand_from_the_agents_folder_was_asked_by_no_gate(running: Bench) -> None:
+    first = running.current
+    for _ in range(2):
+        publish_again(running.made)
+        running.until("confirmed")
+        running.look()
+    disk.ask_rollback(running.home, first)
+    running.until("rolled back")
+    assert disk_state(running).uncalibrated.endswith("it was chosen by hand, and no gate was asked")
+
+
+def test_state_of_a_bundle_with_enough_data_says_nothing(
+    running: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("client.edge.keeper.lacking", lambda _bundle: "")
+    keeper = Keeper(running.made.folder, tmp_path / "other", FAST, running.made.key, examine=agreed)
+    assert keeper.state.uncalibrated == ""
+    keeper.close()
+
+
+def test_probation_that_nobody_could_judge_is_not_told_as_a_success() -> None:
+    engine, shadow = stage(1)
+    feed(engine, 0, 20)
+    shadow._trial = Trial(Candidate("2" * 64, Model(Broken([])), 0.01, (-1.0, 1.0)), "former", shadow._live)
+    (record,) = swaps(feed(engine, 20, 1))
+    assert record.event == "confirmed"
+    assert "UNCALIBRATED: alarm rate: the former model fails" in record.told
+
+
+class Broken(Fixed):
+    """A model that fails at every sample."""
+
+    def feed(self, sample: Sample) -> Scored | None:
+        raise RuntimeError("no graph")

@@ -108,12 +108,12 @@ def test_every_other_blob_is_refused_in_words(raw: RawArray, telling: str) -> No
 
 def test_a_header_that_claims_37_gib_costs_nothing() -> None:
     tracemalloc.start()
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(BadPayload):
         decode_array(npy(header(shape="(10000000000,)"), b""), (10_000_000_000,))
     with pytest.raises(BadPayload, match="0 bytes of data, expected 40"):
         decode_array(npy(header(shape="(1000000000, 10)"), b""), (1_000_000_000, 10))
-    assert time.perf_counter() - begin < 0.1
+    assert time.process_time() - begin < 0.1
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
 

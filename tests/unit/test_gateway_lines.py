@@ -135,10 +135,10 @@ def test_a_caller_that_drips_its_headers_is_cut() -> None:
     with listening(Lines(head_s=0.4)) as there, dial(there) as line:
         started = time.monotonic()
         with contextlib.suppress(ConnectionError):
-            for _ in range(60):
+            for _ in range(400):  # 20 seconds
                 line.sendall(b"GET"[:1])
                 time.sleep(0.05)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert ended(line)
 
 

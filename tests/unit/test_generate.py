@@ -133,10 +133,10 @@ PLAUSIBLE = {
 }
 
 
-@pytest.mark.parametrize(("rows", "seeds"), [(4_000, range(6)), (20_000, (0, 1)), (200_000, (0,))])
+@pytest.mark.parametrize(("plants_", "rows", "seeds"), [(5, 4_000, range(6)), (5, 20_000, (0, 1)), (2, 200_000, (0,))])
 @pytest.mark.filterwarnings("error")
-def test_every_reading_is_plausible_however_long_a_fault_lasts(rows: int, seeds: Sequence[int]) -> None:
-    for plant in (plant for seed in seeds for plant in generate(5, rows, seed)):
+def test_every_reading_is_plausible_however_long_a_fault_lasts(plants_: int, rows: int, seeds: Sequence[int]) -> None:
+    for plant in (plant for seed in seeds for plant in generate(plants_, rows, seed)):
         for part in (plant.train_TD, plant.test_TD):
             assert np.isfinite(part).all()
             for tag, (low, high) in PLAUSIBLE.items():

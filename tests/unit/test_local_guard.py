@@ -41,6 +41,20 @@ def shifted(rows_TD: np.ndarray, column: int, by: float) -> np.ndarray:
     return moved
 
 
+def test_a_guard_knows_what_each_tag_gave_at_most_and_in_which_episodes() -> None:
+    """Both on the rows that it holds out, and both outlive its file."""
+    level_T = np.random.default_rng(0).normal(size=3000).cumsum()
+    rows_TD = np.stack([level_T, 2 * level_T + np.sin(np.arange(3000))], axis=1).astype(np.float32)
+    guard = fit(rows_TD, SensorSchema(tags=("level", "pressure"), period_s=60.0))
+    read = from_bytes(to_bytes(guard))
+    assert (read.most, read.bursts) == (guard.most, guard.bursts)
+    assert guard.bursts is not None
+    assert (guard.bursts.size, guard.bursts.gap) == (guard.calibration.size, 5)  # 300 s
+    held = guard.preprocessor.live(rows_TD[2400:])
+    windows_NLD = np.stack([held.values_TD[at : at + 5] for at in range(596)])
+    np.testing.assert_allclose(guard.most, guard.explain(windows_NLD).contribution_ND.max(axis=0))
+
+
 def test_a_broken_relation_inside_the_range_of_normal_readings_alarms(guard: LocalGuard, calm: np.ndarray) -> None:
     moved = shifted(calm[2000:], METER, 0.5)
     assert moved[:, METER].max() < calm[:2000, METER].max() + 0.5 * calm[:2000, METER].std()

@@ -56,19 +56,19 @@ def ask(net: netns.Star, name: str, port: int, longest_s: float = 5.0) -> float:
 
 
 def test_a_delay_is_paid_in_both_directions(net: netns.Star, echo: int) -> None:
-    assert ask(net, "north", echo) < 0.2
-    net.lines["north"].shape(0.1)
+    net.lines["north"].shape(0.25)
     took = ask(net, "north", echo)
     net.lines["north"].shape()
-    assert 0.4 <= took < 0.8  # a round trip for the connection, one for the answer
-    assert ask(net, "south", echo) < 0.2
+    assert 1.0 <= took < 3  # a round trip for the connection, one for the answer
+    assert ask(net, "north", echo) < 0.9
+    assert ask(net, "south", echo) < 0.9
 
 
 def test_a_narrow_line_takes_its_time(net: netns.Star, echo: int) -> None:
     net.lines["north"].shape(bytes_per_s=1000)  # a handshake and an answer: about 8 headers of 52 to 60 bytes
     took = ask(net, "north", echo)
     net.lines["north"].shape()
-    assert 0.15 <= took < 1.5
+    assert 0.15 <= took < 4
 
 
 @pytest.mark.parametrize("how", ["cut", "unplug"])
@@ -79,7 +79,7 @@ def test_nothing_passes_a_line_that_is_cut(how: str, net: netns.Star, echo: int)
         net.unplug("north")
     with pytest.raises(TimeoutError):
         ask(net, "north", echo, 0.5)
-    assert ask(net, "south", echo) < 0.2
+    assert ask(net, "south", echo) < 2.0
     net.lines["north"].cut = False
     net.plug("north")
     assert ask(net, "north", echo) < 2.0

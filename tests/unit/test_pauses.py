@@ -52,7 +52,7 @@ def test_the_executor_asks_again_at_once_for_what_the_supernode_is_still_receivi
     found = tasks.pull_and_inflate_object_from_tree(
         get_object_tree(message), late(contents, 2), lambda name: None, return_type=Message
     )
-    assert time.monotonic() - begin < 0.7  # Flower's own: 3 s
+    assert time.monotonic() - begin < 2  # Flower's own: 3 s
     assert found.content["texts"]["word"] == "hello"
 
 
@@ -78,4 +78,4 @@ def test_the_supernode_asks_again_at_once_for_what_the_server_is_still_sending()
     quicken()
     begin = time.monotonic()
     assert start_client_internal.pull_objects(["a", "b"], late({"a": b"1", "b": b"2"}, 2)) == {"a": b"1", "b": b"2"}
-    assert time.monotonic() - begin < 0.7  # Flower's own: 3 s
+    assert time.monotonic() - begin < 2  # Flower's own: 3 s

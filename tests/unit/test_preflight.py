@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.ingest.folder import write_site
 from client.preflight import checks as plant_checks
 from client.run.note import write_note
 from client.run.supernode import NOTE
@@ -38,29 +38,14 @@ from tests.support.pki import (
     server_side,
     take_in,
 )
-
-
-@pytest.fixture
-def north(fed: Path) -> Path:
-    """A plant that lacks nothing but a server."""
-    home = take_in(fed, "north", NOW)
-    write_site(home / "data", site("north"))
-    return home
-
-
-def point_at(home: Path, port: int) -> None:
-    path = home / "plant.toml"
-    lines = path.read_text().splitlines()
-    path.write_text(
-        "\n".join(f'superlink = "localhost:{port}"' if one.startswith("superlink") else one for one in lines)
-    )
+from tests.support.preflight import point_at, ready_plant, verdicts_at
 
 
 def at_plant(home: Path, server: ssl.SSLContext | None, answer: Callable[[], bytes] | None = None) -> list[Verdict]:
     """A plant's verdicts while a server answers."""
     with served(server, answer or healthy_answer()) as seen:
         point_at(home, seen.port)
-        return list(plant_checks(home / "plant.toml"))
+        return verdicts_at(home)
 
 
 # ---- a plant ----
@@ -82,7 +67,7 @@ def test_a_plant_that_is_well_is_ready(fed: Path, north: Path) -> None:
 def test_a_server_that_is_not_there_is_one_failure_within_seconds(north: Path) -> None:
     point_at(north, nobody())
     started = time.monotonic()
-    verdicts = list(plant_checks(north / "plant.toml"))
+    verdicts = verdicts_at(north)
     assert time.monotonic() - started < 5
     assert failed(verdicts) == ["route"]
     assert "refused" in said(verdicts, "route")
@@ -109,14 +94,17 @@ def test_a_port_that_takes_connections_and_no_more_is_one_failure(north: Path) -
 
 
 def test_a_name_look_up_that_hangs_is_given_up(north: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
     def hang(*_: object, **__: object) -> list[object]:
-        time.sleep(2)
+        over.wait(30)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     started = time.monotonic()
     found = reach(Peer("fl.example.org", 9443, north / "ca.crt"), patience_s=0.2)
-    assert time.monotonic() - started < 1.5
+    over.set()
+    assert time.monotonic() - started < 10
     assert failed(found) == ["name"]
     assert "took longer than 0.2 s" in said(found, "name")
 
@@ -140,9 +128,7 @@ def test_a_server_of_another_authority_says_so(tmp_path: Path, north: Path) -> N
 
 def test_a_server_with_a_lapsed_certificate_says_so(tmp_path: Path) -> None:
     fed = make(tmp_path, NOW - 400 * DAY)
-    home = take_in(fed, "north", NOW - 400 * DAY)
-    write_site(home / "data", site("north"))
-    verdicts = at_plant(home, server_side(fed))
+    verdicts = at_plant(ready_plant(fed, NOW - 400 * DAY), server_side(fed))
     assert set(failed(verdicts)) == {"certificate", "tls"}
     assert "the server's certificate has lapsed" in said(verdicts, "tls")
     assert "client.crt lapsed on" in said(verdicts, "certificate")
@@ -239,7 +225,7 @@ def test_loose_rights_and_swapped_keys_say_so(fed: Path, north: Path) -> None:
     (north / "node").chmod(0o644)
     (north / "client.key").write_bytes((south / "client.key").read_bytes())
     (north / "node.pub").write_bytes((south / "node.pub").read_bytes())
-    verdicts = list(plant_checks(north / "plant.toml"))
+    verdicts = verdicts_at(north)
     assert "chmod 600" in said(verdicts, "key file", "fail")
     assert "is not for the key" in said(verdicts, "certificate", "fail")
     assert "is not the public half" in said(verdicts, "node key", "fail")
@@ -259,7 +245,7 @@ def test_another_version_than_the_operators_says_so(north: Path) -> None:
     point_at(north, nobody())
     card = json.loads((north / "kit.json").read_text())
     (north / "kit.json").write_text(json.dumps(card | {"crossplant": "9.9.9", "flower": "1.41.99"}))
-    verdicts = list(plant_checks(north / "plant.toml"))
+    verdicts = verdicts_at(north)
     assert "9.9.9 at the operator" in said(verdicts, "version", "fail")
     assert "1.41.99 at the operator" in said(verdicts, "version", "warn")
     assert failed([*versions({"crossplant": "0", "flwr": "1.42.0"})]) == ["version", "version"]
@@ -317,7 +303,7 @@ def test_no_damage_at_the_plant_ends_in_a_traceback(
     before = path.read_bytes()
     path.write_bytes(before[:keep] + data + before[keep + len(data) :])
     try:
-        verdicts = list(plant_checks(home / "plant.toml"))
+        verdicts = verdicts_at(home)
     finally:
         path.write_bytes(before)
     assert not [one for one in verdicts if "Please report" in one.mend], verdicts
@@ -329,8 +315,7 @@ _made: list[Path] = []
 
 def _plant(factory: pytest.TempPathFactory) -> Path:
     if not _made:
-        home = take_in(make(factory.mktemp("fuzz"), NOW), "north", NOW)
-        write_site(home / "data", site("north"))
+        home = ready_plant(make(factory.mktemp("fuzz"), NOW))
         point_at(home, nobody())
         _made.append(home)
     return _made[0]

@@ -12,36 +12,15 @@ import pytest
 from cryptography import x509
 
 from client.agent.config import read_plant
-from client.ingest.folder import write_site
-from client.preflight import checks as plant_checks
 from server.provision import preflight as operator
 from server.run.place import ServerPlace
 from server.run.superlink import make_private_files
 from shared.errors import InvalidConfig
 from shared.preflight.network import Peer, judge_version, reach, refusal, refuses
-from shared.preflight.verdict import Verdict, fail, warn
-from tests.conftest import site, write_telemanom
+from shared.preflight.verdict import fail, warn
+from tests.conftest import write_telemanom
 from tests.support.pki import NOW, failed, healthy_answer, nobody, said, served, server_side, take_in
-
-
-@pytest.fixture
-def north(fed: Path) -> Path:
-    home = take_in(fed, "north", NOW)
-    write_site(home / "data", site("north"))
-    return home
-
-
-def rewrite(home: Path, **settings: str | None) -> None:
-    """Change or leave out top-level settings of `plant.toml`."""
-    path = home / "plant.toml"
-    lines = [one for one in path.read_text().splitlines() if one.partition(" =")[0] not in settings]
-    new = [f'{name} = "{value}"' for name, value in settings.items() if value is not None]
-    path.write_text("\n".join([*new, *lines]))
-
-
-def verdicts(home: Path) -> list[Verdict]:
-    return list(plant_checks(home / "plant.toml"))
-
+from tests.support.preflight import point_at, rewrite, verdicts_at
 
 # ---- files ----
 
@@ -50,15 +29,15 @@ def test_what_client_run_takes_by_default_is_what_preflight_checks(fed: Path, no
     """`ca.crt` and `node` beside plant.toml, named or not."""
     with served(server_side(fed), healthy_answer()) as seen:
         rewrite(north, superlink=f"localhost:{seen.port}", root_certificates=None, node_key=None)
-        assert failed(verdicts(north)) == []
+        assert failed(verdicts_at(north)) == []
     plant = read_plant(north / "plant.toml")
     assert (plant.authority, plant.node_key) == (north / "ca.crt", north / "node")
 
 
 def test_preflight_dials_with_the_plants_certificate(fed: Path, north: Path) -> None:
     with served(server_side(fed), healthy_answer()) as seen:
-        rewrite(north, superlink=f"localhost:{seen.port}")
-        assert failed(verdicts(north)) == []
+        point_at(north, seen.port)
+        assert failed(verdicts_at(north)) == []
     assert seen.peers == ["north"]
 
 
@@ -67,7 +46,7 @@ def test_half_a_certificate_is_refused_and_says_so(north: Path, lacking: str) ->
     rewrite(north, **{lacking: None})
     with pytest.raises(InvalidConfig, match="go together"):
         read_plant(north / "plant.toml")
-    assert "go together" in said(verdicts(north), "settings", "fail")
+    assert "go together" in said(verdicts_at(north), "settings", "fail")
 
 
 def test_a_certificate_for_another_key_keeps_preflight_from_dialling_and_says_so(fed: Path, north: Path) -> None:
@@ -75,8 +54,8 @@ def test_a_certificate_for_another_key_keeps_preflight_from_dialling_and_says_so
     (north / "client.key").write_bytes((south / "client.key").read_bytes())
     (north / "client.key").chmod(0o600)
     with served(server_side(fed), healthy_answer()) as seen:
-        rewrite(north, superlink=f"localhost:{seen.port}")
-        found = verdicts(north)
+        point_at(north, seen.port)
+        found = verdicts_at(north)
     assert "is not for the key" in said(found, "certificate", "fail")
     assert "certificates cannot be loaded" in said(found, "network", "fail")
 
@@ -86,22 +65,22 @@ def test_a_certificate_for_another_key_keeps_preflight_from_dialling_and_says_so
 
 def test_a_data_set_with_a_chosen_site_can_be_read(north: Path, tmp_path: Path) -> None:
     write_telemanom(tmp_path / "msl", {"M-1": "[[10, 15]]", "M-2": "[[3, 5]]"})
-    rewrite(north, superlink=f"localhost:{nobody()}")
+    point_at(north, nobody())
     path = north / "plant.toml"
     source = f'path = "{tmp_path / "msl"}"\ndataset = "msl"'
     text = path.read_text().replace('path = "data"', source)
     path.write_text(text)
-    assert "Set data.site" in said(verdicts(north), "data", "fail")
+    assert "Set data.site" in said(verdicts_at(north), "data", "fail")
     path.write_text(text.replace('dataset = "msl"', 'dataset = "msl"\nsite = "M-2"'))
-    assert "rows of 55 tags can be read" in said(verdicts(north), "data", "ok")
-    assert "fingerprint" in said(verdicts(north), "schema", "ok")
+    assert "rows of 55 tags can be read" in said(verdicts_at(north), "data", "ok")
+    assert "fingerprint" in said(verdicts_at(north), "schema", "ok")
 
 
 def test_an_unknown_data_set_is_told_with_those_that_there_are(north: Path) -> None:
-    rewrite(north, superlink=f"localhost:{nobody()}")
+    point_at(north, nobody())
     path = north / "plant.toml"
     path.write_text(path.read_text().replace('path = "data"', 'path = "data"\ndataset = "swatt"'))
-    assert "swat" in said(verdicts(north), "data", "fail")
+    assert "swat" in said(verdicts_at(north), "data", "fail")
 
 
 # ---- versions ----
@@ -207,10 +186,10 @@ def test_a_server_that_is_not_there_leaves_every_later_step_unchecked(north: Pat
 def test_a_policy_without_the_kits_signer_is_warned_of(north: Path, signers: list[str] | None, says: str) -> None:
     """A plant's own policy stays when a kit is installed over it."""
     policy, signer = north / "policy.toml", json.loads((north / "kit.json").read_bytes())["signer"]
-    assert said(verdicts(north), "policy", "warn") == ""
+    assert said(verdicts_at(north), "policy", "warn") == ""
     lines = [line for line in policy.read_text().splitlines() if not line.startswith("signers")]
     policy.write_text("\n".join([*([] if signers is None else [f"signers = {json.dumps(signers)}"]), *lines]))
-    told = said(verdicts(north), "policy", "warn")
+    told = said(verdicts_at(north), "policy", "warn")
     assert says in told
     assert f'signers = ["{signer}"]' in told
 
@@ -220,4 +199,4 @@ def test_without_a_kit_that_names_a_signer_there_is_nothing_to_warn_of(north: Pa
     (north / "kit.json").write_text(json.dumps(card | {"signer": None}))
     policy = north / "policy.toml"
     policy.write_text("\n".join(line for line in policy.read_text().splitlines() if not line.startswith("signers")))
-    assert said(verdicts(north), "policy", "ok") != ""
+    assert said(verdicts_at(north), "policy", "ok") != ""

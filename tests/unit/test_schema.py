@@ -43,10 +43,10 @@ def test_what_is_no_schema(fields: dict[str, object], telling: str) -> None:
 
 def test_many_doubled_tags_are_found_quickly() -> None:
     tags = tuple(f"tag {i // 2}" for i in range(10_000))
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(ValueError, match="twice: tag 0"):
         SensorSchema(tags=tags, period_s=1)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 @pytest.mark.parametrize(

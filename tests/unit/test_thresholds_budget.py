@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.thresholds.budget import episodes, mean_episode, rate_for_budget, rate_from_scores, realised
+from shared.thresholds.budget import Bursts, episodes, mean_episode, rate_for_budget, rate_from_scores, realised
 from shared.thresholds.conformal import ranked
 
 
@@ -43,6 +43,14 @@ def test_the_rate_found_from_scores_gives_the_alarms_that_were_asked_for(budget:
     found = episodes(fresh > ranked(scores, rate), gap=60)
     assert budget / 2 < len(found) / 10 < budget * 2
     assert rate > budget / day  # an episode has more than one window
+
+
+def test_a_budget_below_anything_that_was_seen_counts_on_episodes_as_short_as_any_that_were() -> None:
+    """One day of calibration, one alarm in a hundred days asked for: no threshold of the ladder shows so few."""
+    found = Bursts.of_scores(smooth(86_400, 5), gap=60)
+    assert found.episodes[-1] == 0
+    shortest = min(w / e for e, w in zip(found.episodes, found.windows, strict=True) if e)
+    assert found.rate_for(0.01, 86_400) == pytest.approx(0.01 * shortest / 86_400)
 
 
 def test_the_interval_knows_that_windows_overlap() -> None:

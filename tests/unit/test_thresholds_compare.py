@@ -57,16 +57,34 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_table_names_every_rule_and_marks_what_has_labels(home: Path) -> None:
+def test_the_tables_name_every_rule_and_mark_what_has_labels(home: Path) -> None:
     done = crossplant_here("client", "thresholds", "--config", home / "plant.toml")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("725 held-out normal windows, worth")  # 750 rows, a gap of 20, windows of 6
-    rules = [line.split()[0] for line in lines[3 : 3 + len(known())]]
-    assert rules == known()
-    assert "LABELLED: events found" in lines[2]
-    assert all("100%" in line for line in lines[3 : 3 + len(known())])  # 40 sd away
-    assert "on the plant's test data, at the value set on normal data alone" in done.stdout
+    own, labelled = (at for at, line in enumerate(lines) if line.startswith("rule "))
+    for begin in (own, labelled):
+        assert [line.split()[0] for line in lines[begin + 1 : begin + 1 + len(known())]] == known()
+    assert "LABELLED" not in "\n".join(lines[: own + 1 + len(known())])
+    assert "LABELLED: events found" in lines[labelled]
+    assert all("100%" in line for line in lines[labelled + 1 : labelled + 1 + len(known())])  # 40 sd away
+    assert "at the value set on normal data alone" in done.stdout
+
+
+def test_a_weak_rule_has_a_star_and_its_reason(home: Path) -> None:
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml")
+    starred = {line.split()[0] for line in done.stdout.splitlines() if line.split()[1:2] == ["*"]}
+    assert "pot" in starred
+    told = " ".join(done.stdout.split("intervals.")[1].split("LABELLED")[0].split())
+    assert "quantile" not in starred
+    assert all(rule in told for rule in starred)
+
+
+@pytest.mark.parametrize("options", [(), ("--budget", "0.001"), ("--rate", "0.000001")], ids=str)
+def test_the_tables_fit_80_columns(home: Path, options: tuple[str, ...]) -> None:
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", *options)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
@@ -87,8 +105,9 @@ def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
 
 def test_a_rate_that_the_data_cannot_carry_is_said_with_the_hours(home: Path) -> None:
     done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--rate", "0.001")
-    assert "asked: a rate of 0.001, which they do not carry: about" in done.stdout
-    assert "hours more of normal operation are wanted" in done.stdout
+    told = " ".join(done.stdout.split())  # it is wrapped
+    assert "asked: a rate of 0.001, which they do not carry: about" in told
+    assert "hours more of normal operation are wanted" in told
 
 
 def test_a_budget_becomes_a_rate(home: Path, tmp_path: Path) -> None:
@@ -128,7 +147,7 @@ def test_without_matplotlib_the_extra_is_named(home: Path, tmp_path: Path, monke
     ids=" ".join,
 )
 def test_what_cannot_be_meant_is_refused(home: Path, options: list[str], said: str) -> None:
-    config = [] if "--config" in options else ["--config", home / "plant.toml"]
+    config: list[str | Path] = [] if "--config" in options else ["--config", home / "plant.toml"]
     done = crossplant_here("client", "thresholds", *config, *options)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 

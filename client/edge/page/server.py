@@ -13,7 +13,11 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -31,6 +35,8 @@ _COOKIE = "crossplant-page"
 _MOST_BODY = 4096
 _MOST_POINTS = 2000
 _IDLE_S = 15.0
+_WHOLE_S = 30.0  # of a request and its answer; one that comes byte by byte is never idle
+_MOST_OPEN = 64  # requests at the same time; beyond, the oldest is cut off
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -68,6 +74,8 @@ class Page(ThreadingHTTPServer):
     def __init__(self, view: View, port: int = 0) -> None:
         self.view, self.ordering = view, Ordering(view.folder)
         self.key, self.token = kept_key(view.folder / KEY), secrets.token_urlsafe(24)
+        self._open: dict[Any, float] = {}  # sockets, oldest first, and since when
+        self._mutex = threading.Lock()
         try:
             super().__init__(("127.0.0.1", port), Handler)
         except (OSError, OverflowError) as error:
@@ -83,6 +91,33 @@ class Page(ThreadingHTTPServer):
     def hosts(self) -> frozenset[str]:
         """Names under which this server may be asked."""
         return frozenset(f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost"))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Of socketserver: a request in a thread of its own."""
+        with self._mutex:
+            self._open[request] = time.monotonic()
+            oldest = list(self._open)[: max(0, len(self._open) - _MOST_OPEN)]
+        self._cut(oldest)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Of socketserver, twice a second: cut off what takes too long."""
+        with self._mutex:
+            late = [one for one, began in self._open.items() if time.monotonic() - began > _WHOLE_S]
+        self._cut(late)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Of socketserver: a request is done."""
+        with self._mutex:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def _cut(self, requests: Iterable[Any]) -> None:
+        for request in requests:
+            with self._mutex:
+                self._open.pop(request, None)
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)  # Its thread wakes up and ends.
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is nothing to write home about."""
@@ -140,8 +175,11 @@ class Handler(BaseHTTPRequestHandler):
             self._json({"error": f"{type(error).__name__}: {error}"[:200]}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _get(self) -> None:
-        url = urlsplit(self.path)
-        asked = {name: values[-1] for name, values in parse_qs(url.query, max_num_fields=8).items()}
+        try:
+            url = urlsplit(self.path)
+            asked = {name: values[-1] for name, values in parse_qs(url.query, max_num_fields=8).items()}
+        except ValueError as error:
+            raise Wrong("this is no address of a page") from error
         if url.path == "/" and "key" in asked:
             self._enter(asked["key"])
             return

@@ -82,6 +82,7 @@ class View:
             "previous": self._model(state.previous),
             "shadow": self._model(state.shadow),
             "probation": state.probation,
+            "uncalibrated": state.uncalibrated,
             "trial": standing.get("trial"),
             "events": [msgspec.to_builtins(event) for event in state.events[: -_EVENTS - 1 : -1]],
             "refused": [msgspec.to_builtins(one) for one in state.refused[:-4:-1]],

@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from client.edge.options import one_line, read_options
 from client.edge.records import Record
-from client.edge.sinks.base import Delivery, SinkSettings
+from client.edge.sinks.base import Delivery, SinkSettings, encoded
 from shared.artefact import Artefact
 from shared.errors import FileTrouble
 
@@ -130,7 +130,7 @@ class Book:
                 if one["type"] == "score":
                     self._base.execute(_SCORE, _score(one))
                 else:
-                    body = msgspec.json.encode(one).decode()
+                    body = encoded(one).decode()
                     row = (float(one.get("time") or 0.0), one["type"], body)
                     self._base.execute("INSERT INTO records (time, type, body) VALUES (?, ?, ?)", row)
             self._base.execute("COMMIT")

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import select
 import stat
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from client.edge.options import read_options
 from client.edge.records import Record
-from client.edge.sinks.base import Delivery, Sink, SinkSettings
+from client.edge.sinks.base import Delivery, Sink, SinkSettings, encoded
 from shared.artefact import Artefact
 from shared.errors import FileTrouble
 
 _ATOMIC = 4096  # bytes that a pipe that is ready takes without blocking (PIPE_BUF on Linux; POSIX promises 512)
 _AGAIN_S = 0.05
 _MOST = 8 * 2**20  # bytes that wait
-_slowly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class LinesOptions(Artefact, frozen=True, kw_only=True):
@@ -45,6 +40,8 @@ def open_lines(settings: SinkSettings) -> Sink:
     """
     read_options(LinesOptions, settings.options, settings.location)
     if settings.location == "-":
+        if sys.stdout is None or sys.stdout.name == os.devnull:  # As `shared.cli.open_missing_streams` opens it.
+            raise FileTrouble("standard output is closed.", "Leave it open, or give --sink FILE.jsonl.")
         sys.stdout.flush()
         return Lines("-", sys.stdout.fileno(), settings.types)
     return Lines(settings.location, _opened(Path(settings.location)), settings.types, owned=True)
@@ -87,7 +84,7 @@ class Lines:
         if self.closed:
             self._dropped += 1
             return
-        self._lines.append(_encoded(found))
+        self._lines.append(encoded(found) + b"\n")
         self._size += len(self._lines[-1])
         if self._again is None:
             self._write()
@@ -173,14 +170,6 @@ class Lines:
             self._size -= len(self._lines[at])
             del self._lines[at]
             self._dropped += 1
-
-
-def _encoded(found: dict[str, Any]) -> bytes:
-    """A line; what is no text, as half of a surrogate pair in a file's name, becomes a question mark."""
-    try:
-        return msgspec.json.encode(found) + b"\n"
-    except UnicodeError:
-        return _slowly(found).encode("utf-8", "replace") + b"\n"
 
 
 def _opened(path: Path) -> int:

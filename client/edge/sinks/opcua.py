@@ -18,11 +18,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from client.edge.options import Place, must_exist, one_line, read_options, read_place, read_secret
 from client.edge.records import Record
-from client.edge.sinks.base import Delivery, SinkSettings
+from client.edge.sinks.base import Delivery, SinkSettings, encoded
 from client.edge.sources.opcua_parts import application_uri, pem_or_der
 from shared.artefact import Artefact
 from shared.errors import InvalidConfig, MissingExtra
@@ -149,8 +147,10 @@ class OpcuaSink:
             self._trouble = ""
             while True:
                 while self._waiting:
-                    await self._publish(server, nodes, events, self._waiting.popleft())
-                    self._delivered += 1
+                    told = self._waiting.popleft()
+                    self._dropped += 1  # Until it is published: what ends in between is not lost uncounted.
+                    await self._publish(server, nodes, events, told)
+                    self._delivered, self._dropped = self._delivered + 1, self._dropped - 1
                 self._came.clear()
                 await self._came.wait()
         finally:
@@ -180,7 +180,7 @@ class OpcuaSink:
     async def _publish(self, server: Any, nodes: dict[str, Any], events: Any, told: dict[str, Any]) -> None:
         values = _of_score(told) if told["type"] == "score" else {}
         if told["type"] != "score":
-            text = msgspec.json.encode(told).decode()
+            text = encoded(told).decode()
             if told["type"] == "alarm":
                 self._raised += told.get("what") == "raised"
                 state = str(told.get("state", ""))

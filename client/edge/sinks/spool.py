@@ -20,11 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from client.edge.options import Pause, one_line
 from client.edge.records import Record
-from client.edge.sinks.base import Delivery, SinkSettings
+from client.edge.sinks.base import Delivery, SinkSettings, encoded
 
 _IN_MEMORY = 10_000  # records that wait for the disk
 _AT_ONCE = 500  # records of one transaction
@@ -100,9 +98,10 @@ class Spool:
                 self._base.execute("UPDATE facts SET value = ? WHERE name = 'dropped'", (dropped,))
         self.waiting, self._bytes, self.dropped = count, size, dropped
 
-    def oldest(self, most: int = 1) -> list[tuple[int, bytes]]:
-        """The oldest records with their numbers."""
-        return list(self._base.execute("SELECT id, body FROM waiting ORDER BY id LIMIT ?", (most,)))
+    def oldest(self, most: int = 1, after: int = 0) -> list[tuple[int, bytes]]:
+        """The oldest records with their numbers, of those with a higher one than `after`."""
+        query = "SELECT id, body FROM waiting WHERE id > ? ORDER BY id LIMIT ?"
+        return list(self._base.execute(query, (after, most)))
 
     def key(self, number: int) -> str:
         """A record's id towards the other side."""
@@ -186,6 +185,8 @@ class Delivering:
         self._delivered = self._lost = 0
         self._troubles = {"disk": "", "delivery": ""}
         self._spool: Spool | None = None
+        self._done = 0  # number of the newest record that is done with
+        self._kept: deque[tuple[int, bool]] = deque()  # done with, but on the disk still; whether it was given up
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._came, self._stored = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -202,7 +203,7 @@ class Delivering:
         if len(self._memory) >= _IN_MEMORY:
             self._memory.popleft()
             self._lost += 1
-        self._memory.append(msgspec.json.encode(told))
+        self._memory.append(encoded(told))
         self._came.set()
 
     def standing(self) -> Delivery:
@@ -225,6 +226,7 @@ class Delivering:
             await asyncio.wait(self._tasks)
         await self._release()
         if self._spool is not None:
+            await self._forget()
             with suppress(sqlite3.Error, OSError):
                 if self._memory:
                     await self._on_disk(lambda: self._opened().append(list(self._memory)))
@@ -276,16 +278,20 @@ class Delivering:
                 await asyncio.sleep(_RETRY_S)
 
     async def _send(self) -> None:
-        """From disk to the other side, oldest first."""
+        """From disk to the other side, oldest first; what is done with is not sent again when the disk keeps it."""
         while True:
             try:
-                found = await self._on_disk(lambda: self._spool.oldest() if self._spool else [])
+                await self._forget()
+                found = await self._on_disk(lambda: self._spool.oldest(1, self._done) if self._spool else [])
                 if not found:
                     self._stored.clear()
-                    await self._stored.wait()
+                    async with asyncio.timeout(_RETRY_S if self._kept else None):
+                        await self._stored.wait()
                     continue
                 number, body = found[0]
                 await self._attempt(number, body)
+            except TimeoutError:
+                continue
             except (sqlite3.Error, OSError) as error:
                 self._troubles["disk"] = f"{self._path}: {one_line(error)}"
                 await asyncio.sleep(_RETRY_S)
@@ -296,7 +302,7 @@ class Delivering:
             await self._deliver(spool.key(number), body)
         except GivenUp as error:
             self._troubles["delivery"] = one_line(error)
-            await self._on_disk(lambda: spool.delete(number, dropped=True))
+            self._settled(number, True)
         except Exception as error:  # Whatever the network does: tell it, wait, try again.
             self._troubles["delivery"] = self._words(error)
             await asyncio.sleep(self._pause.next())
@@ -304,4 +310,20 @@ class Delivering:
             self._troubles["delivery"] = ""
             self._pause.reset()
             self._delivered += 1
-            await self._on_disk(lambda: spool.delete(number))
+            self._settled(number, False)
+
+    def _settled(self, number: int, dropped: bool) -> None:
+        """The other side has a record, or never will: it goes from the disk when the disk lets it."""
+        self._done = number
+        self._kept.append((number, dropped))
+
+    async def _forget(self) -> None:
+        """Take what is done with from the disk; a disk that refuses is asked again later."""
+        while self._kept:
+            number, dropped = self._kept[0]
+            try:
+                await self._on_disk(lambda: self._opened().delete(number, dropped))  # noqa: B023 (awaited at once)
+            except (sqlite3.Error, OSError) as error:
+                self._troubles["disk"] = f"{self._path}: {one_line(error)}"
+                return
+            self._kept.popleft()

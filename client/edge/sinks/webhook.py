@@ -31,12 +31,14 @@ from shared.artefact import Artefact
 from shared.errors import InvalidConfig
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 TYPES = frozenset({"alarm", "fault", "drift", "swap", "notice"})
 _NOT_WANTED = {400, 413, 415, 422}
 _MOST_ANSWER = 65_536
 _LONGEST_WAIT_S = 3600.0
+_WHOLE = 3.0  # timeouts that a whole attempt may take: an answer that comes byte by byte never times out
 
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -50,7 +52,7 @@ class WebhookOptions(Artefact, frozen=True, kw_only=True):
         ca: trusted certificates; empty: the system's.
         certificate, key: of this client.
         cleartext: allow http:// to another machine.
-        timeout_s: for connecting, and for every part of an answer.
+        timeout_s: for connecting, and for every part of an answer; a whole attempt may take three times as long.
         pause_s, longest_pause_s: between two attempts.
         spool_mb: most that waits on disk.
     """
@@ -110,23 +112,39 @@ class Webhook(Delivering):
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         self._place, self._options, self._context, self._secret, self._token = place, options, context, secret, token
         self._line: http.client.HTTPConnection | None = None
+        self._sock: socket.socket | None = None
         self._network = ThreadPoolExecutor(1, thread_name_prefix="webhook")
 
     async def _deliver(self, key: str, body: bytes) -> None:
         data = b'{"id":"%s","record":%s}' % (key.encode(), body)
+        posted = asyncio.get_running_loop().run_in_executor(self._network, self._post, key, data)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._network, self._post, key, data)
+            await self._within(posted)
         except _LaterError as error:
             if error.after_s:
                 self._troubles["delivery"] = one_line(error)
                 await asyncio.sleep(error.after_s)
             raise
 
-    async def _release(self) -> None:
-        line = self._line
-        if line is not None and line.sock is not None:
+    async def _within(self, posted: asyncio.Future[None]) -> None:
+        """Wait for an attempt; one that takes too long is cut off."""
+        longest = _WHOLE * self._options.timeout_s
+        done, _ = await asyncio.wait([posted], timeout=longest)
+        if not done:
+            self._cut()
+            with suppress(_LaterError):
+                await posted
+            raise _LaterError(f"{self._place.host}: its answer did not end within {longest:g} s")
+        posted.result()
+
+    def _cut(self) -> None:
+        """A thread that waits for an answer wakes up."""
+        if self._sock is not None:
             with suppress(OSError):
-                line.sock.shutdown(2)  # A thread that waits for an answer wakes up.
+                self._sock.shutdown(2)
+
+    async def _release(self) -> None:
+        self._cut()
         self._network.submit(self._hang_up)
         self._network.shutdown(wait=False)
 
@@ -135,6 +153,9 @@ class Webhook(Delivering):
         try:
             if self._line is None:
                 self._line = self._connection()
+            if self._line.sock is None:
+                self._line.connect()
+            self._sock = self._line.sock  # The line forgets it while it reads the last answer.
             self._line.request("POST", self._target, data, self._headers(key, data))
             answer = self._line.getresponse()
             text = answer.read(_MOST_ANSWER)
@@ -154,7 +175,7 @@ class Webhook(Delivering):
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.close()
-        self._line = None
+        self._line = self._sock = None
 
     def _headers(self, key: str, data: bytes) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "crossplant-edge"}

@@ -24,6 +24,7 @@ from client.edge.records import Notice, Sample
 from client.edge.sources.base import Source, SourceSettings
 from client.edge.sources.rows import Order, Refused, read_time, some
 from shared.artefact import Artefact
+from shared.errors import FileTrouble
 from shared.schema import SensorSchema
 from shared.series import FloatArray
 
@@ -39,9 +40,12 @@ def open_lines(settings: SourceSettings) -> Source:
     """Standard input.
 
     Raises:
+        FileTrouble: it is closed.
         InvalidConfig: an option.
     """
     read_options(LinesOptions, settings.options, "standard input")
+    if sys.stdin is None or sys.stdin.name == os.devnull:  # As `shared.cli.open_missing_streams` opens it.
+        raise FileTrouble("standard input is closed.", "Give it a pipe or a file, or another --source.")
     return Lines(settings.schema, sys.stdin.fileno())
 
 

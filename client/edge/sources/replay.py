@@ -18,10 +18,10 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from client.edge.options import read_options
+from client.edge.options import one_line, read_options
 from client.edge.records import Notice, Sample
 from client.edge.sources.base import Source, SourceSettings
-from client.edge.sources.rows import Columns, Order, Refused, match, read_time
+from client.edge.sources.rows import Columns, Order, Refused, match, number, read_time
 from shared.artefact import Artefact
 from shared.errors import DataNotFound, DataUnreadable, InvalidConfig, MissingExtra
 from shared.series import FloatArray
@@ -32,6 +32,7 @@ _LONGEST_LINE = 4 * 2**20  # bytes; a longer one is no row
 _BREATH = 32  # rows between two looks at the rest of the world
 _LONGEST_WAIT = 10.0  # periods that are waited for at most, before playing goes on
 _PARQUET_ROWS = 4096
+_TORN = f"a quotation mark without its end, or a cell of more than {csv.field_size_limit()} characters"
 
 
 class ReplayOptions(Artefact, frozen=True, kw_only=True):
@@ -86,14 +87,16 @@ class Replay:
         """Samples at their time; when playing falls behind, without waiting."""
         due, last = wall_clock.monotonic(), None
         for at, item in enumerate(self._rows):
+            if at % _BREATH == 0:
+                await asyncio.sleep(0)
+            if item is None:
+                continue
             if isinstance(item, Sample):
                 if self._speed is not None:
                     due += self._wait_s(last, item.time)
                     await asyncio.sleep(max(0.0, due - wall_clock.monotonic()))
                     due = max(due, wall_clock.monotonic() - 1.0)  # A second behind is not caught up with.
                 last = item.time
-            if at % _BREATH == 0:
-                await asyncio.sleep(0)
             yield item
 
     def _wait_s(self, last: float | None, time: float) -> float:
@@ -122,22 +125,25 @@ class _Rows:
     def close(self) -> None:
         """Let the file go."""
 
-    def __iter__(self) -> Iterator[Sample | Notice]:
+    def __iter__(self) -> Iterator[Sample | Notice | None]:
+        """Samples and notices; None for a line that gives neither, so that a file of nothing else holds nobody up."""
         started = wall_clock.time()
         yield from (Notice(started, "columns", f"{self._path}: {told}") for told in self.columns.told())
         last = 0.0
         for line, cells in self._cells():
-            for item in self._made(line, cells):
+            for item in self._made(line, cells) or (None,):
                 last = item.time if isinstance(item, Sample) else last
                 yield item
         unread = f", {self._unread} cells are no numbers and were taken as missing" if self._unread else ""
         yield self._refused.ended(last, f"{self._path} ends after {self._number} rows{unread}")
 
     def _cells(self) -> Iterator[tuple[int, Sequence[str] | str]]:
-        """Number of the line, and its cells or why it has none."""
+        """Number of the line, and its cells or why it has none; an empty text is an empty line."""
         raise NotImplementedError
 
     def _made(self, line: int, cells: Sequence[str] | str) -> list[Sample | Notice]:
+        if not cells:
+            return []
         if isinstance(cells, str):
             return list(self._refused.notice(f"{self._path}, line {line}: {cells}"))
         if len(cells) != self._width:
@@ -162,11 +168,11 @@ class _Rows:
             return np.array(values, np.float32)
 
     def _value(self, cell: str) -> float:
-        try:
-            return float(cell)
-        except ValueError:
+        found = number(cell)
+        if found is None:
             self._unread += bool(cell.strip())
             return np.nan
+        return found
 
 
 class _Csv(_Rows):
@@ -189,17 +195,17 @@ class _Csv(_Rows):
         self._file.close()
 
     def _cells(self) -> Iterator[tuple[int, Sequence[str] | str]]:
-        number = 1
+        at = 1
         while True:
-            number += 1
+            at += 1
             line = self._line()
             if line is None:
                 return
             if line == "":
-                yield number, f"longer than {_LONGEST_LINE} bytes"
-            elif line.strip():
-                cells = _split(line, self._delimiter)
-                yield number, "a quotation mark without its end" if cells is None else self._numbers(cells)
+                yield at, f"longer than {_LONGEST_LINE} bytes"
+            else:
+                cells = _split(line, self._delimiter) if line.strip() else []
+                yield at, _TORN if cells is None else self._numbers(cells)
 
     def _numbers(self, cells: list[str]) -> list[str]:
         """Cells with a decimal point: where the delimiter is no comma, a comma may be one."""
@@ -207,12 +213,18 @@ class _Csv(_Rows):
 
     def _line(self) -> str | None:
         """The next line with its end; empty if it is too long, None at the end of the file."""
-        data = self._file.readline(_LONGEST_LINE)
+        data = self._read_line()
         if len(data) == _LONGEST_LINE and not data.endswith(b"\n"):
             while data and not data.endswith(b"\n"):
-                data = self._file.readline(_LONGEST_LINE)
+                data = self._read_line()
             return ""
         return data.decode("utf-8-sig", "replace") if data else None
+
+    def _read_line(self) -> bytes:
+        try:
+            return self._file.readline(_LONGEST_LINE)
+        except OSError as error:
+            raise DataUnreadable(f"{self._file.name} cannot be read: {error.strerror or error}.") from error
 
 
 class _Parquet(_Rows):
@@ -224,21 +236,31 @@ class _Parquet(_Rows):
         except ImportError as error:
             cause = f"{path}: Parquet needs the package 'polars'."
             raise MissingExtra(cause, "Install it with `pip install polars`, or give a CSV file.") from error
+        # A damaged file may make polars panic, which is no Exception.
+        self._errors = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, OverflowError, ValueError)
         try:
             self._frame = pl.scan_parquet(path)
             header = self._frame.collect_schema().names()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataUnreadable(f"{path} is no Parquet file: {error!s:.200}.") from error
+        except self._errors as error:
+            raise DataUnreadable(f"{path} is no Parquet file: {one_line(error, 200)}.") from error
         super().__init__(header, settings, options)
 
     def _cells(self) -> Iterator[tuple[int, Sequence[str] | str]]:
-        number = 0
+        begin = 0
         while True:
-            rows = self._frame.slice(number, _PARQUET_ROWS).collect().rows()
-            yield from ((number + at, [_shown(cell) for cell in row]) for at, row in enumerate(rows, 1))
-            number += len(rows)
+            rows = self._read(begin)
+            yield from ((begin + at, [_shown(cell) for cell in row]) for at, row in enumerate(rows, 1))
+            begin += len(rows)
             if len(rows) < _PARQUET_ROWS:
                 return
+
+    def _read(self, begin: int) -> list[tuple[object, ...]]:
+        try:
+            found: list[tuple[object, ...]] = self._frame.slice(begin, _PARQUET_ROWS).collect().rows()
+        except self._errors as error:
+            told = f"{self._path} is damaged after row {begin}: {one_line(error, 200)}."
+            raise DataUnreadable(told) from error
+        return found
 
 
 def _check_file(path: Path) -> None:

@@ -108,7 +108,7 @@ def read_time(value: str | float, layout: str = "") -> float:
         >>> read_time("01/02/1970 00:00", "%d/%m/%Y %H:%M") / 86_400
         31.0
     """
-    seconds = _number(value) if not layout else None
+    seconds = number(value) if not layout else None
     if seconds is None:
         moment = datetime.strptime(str(value), layout) if layout else datetime.fromisoformat(str(value).strip())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -120,9 +120,15 @@ def read_time(value: str | float, layout: str = "") -> float:
     return seconds
 
 
-def _number(value: str | float) -> float | None:
+def number(value: str | float) -> float | None:
+    """A number as machines write it; None where it is none, `1_000` of Python among them.
+
+    Example:
+        >>> number(" 1e3 "), number("1_000"), number("1.234,5")
+        (1000.0, None, None)
+    """
     try:
-        return float(value)
+        return None if isinstance(value, str) and "_" in value else float(value)
     except ValueError:
         return None
 

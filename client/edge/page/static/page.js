@@ -159,10 +159,11 @@ function faultList(state) {
 const row = (word, name, sub) => el("li", {}, el("span", { class: "tag warn" }, word), el("div", { class: "main" }, el("b", {}, name), el("div", { class: "sub" }, sub)));
 function modelList(models) {
   if (models.trouble) { $("models").replaceChildren(el("p", { class: "quiet" }, models.trouble)); return; }
-  const cards = [["In force", models.current, models.probation ? "on probation" : ""], ["In shadow", models.shadow, ""], ["The one before", models.previous, ""]];
+  const cards = [["In force", models.current, [models.probation ? "on probation" : "", models.uncalibrated ? "uncalibrated" : ""].filter(Boolean).join(", ")], ["In shadow", models.shadow, ""], ["The one before", models.previous, ""]];
   const made = cards.map(([name, model, sub]) => el("div", { class: "model" }, el("div", { class: "sub quiet" }, `${name}${sub ? ", " + sub : ""}`),
     el("div", { class: "big" }, model ? (model.round === undefined ? model.digest.slice(0, 12) : `Round ${model.round}`) : "none"),
     model ? el("div", {}, el("span", { class: "quiet" }, model.number ? `bundle ${model.number} ` : ""), el("code", {}, model.digest.slice(0, 12))) : null,
+    model && model === models.current && models.uncalibrated ? el("div", { class: "sub" }, `Its false alarm rate is not known: ${short(models.uncalibrated)}`) : null,
     model && model === models.previous ? el("button", { type: "button", id: "rollback", "data-do": "rollback", "data-to": model.digest }, "Go back to it") : null));
   const key = made.map((card) => card.outerHTML).join("");
   if ($("models").dataset.key !== key) { $("models").replaceChildren(...made); $("models").dataset.key = key; }
@@ -170,13 +171,14 @@ function modelList(models) {
   if (!trial) { $("trial").replaceChildren(); return; }
   const head = trial.role === "shadow" ? "Gates of the model in shadow" : "Gates of the model on probation";
   $("trial").replaceChildren(el("h3", {}, `${head}: ${trial.windows} of ${trial.wanted} windows${trial.passed ? ", passed" : ""}`),
-    el("ul", {}, ...trial.checks.map((check) => el("li", {}, el("span", { class: check.passed ? "" : "no" }, check.passed ? "\u2713 passes" : "\u2717 fails"), el("b", {}, check.name), el("span", { class: "quiet" }, check.told)))));
+    el("ul", {}, ...trial.checks.map((check) => el("li", {}, el("span", { class: check.passed ? "" : "no" }, !check.passed ? "\u2717 fails" : check.weak ? "\u2013 cannot tell" : "\u2713 passes"), el("b", {}, check.name), el("span", { class: "quiet" }, check.told)))));
 }
+const short = (told) => (told.length > 150 ? told.slice(0, 149) + "\u2026" : told);
 function events(state) {
   const models = (state.models.events || []).map((event) => [event.time, `Model ${event.digest.slice(0, 12)}: ${event.what}`, event.told]);
   const notices = state.notices.map((notice) => [notice.time, notice.kind, notice.text]);
   return models.concat(notices).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([time, head, told]) => el("li", {}, el("div", { class: "main" },
-    el("div", {}, head), told ? el("div", { class: "sub" }, told.length > 150 ? told.slice(0, 149) + "\u2026" : told) : null), el("span", { class: "sub" }, when(time))));
+    el("div", {}, head), told ? el("div", { class: "sub" }, short(told)) : null), el("span", { class: "sub" }, when(time))));
 }
 
 /* ---- the chart ------------------------------------------------------------------------------------------------- */

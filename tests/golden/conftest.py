@@ -1,1 +1,0 @@
-from tests.support import threads  # noqa: F401
