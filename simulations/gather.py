@@ -113,7 +113,8 @@ def _check_central(config: RunConfig, sites: Sequence[SiteData]) -> None:
 
 def _too_few(usable: int, sites: int, refusals: Sequence[CrossplantError]) -> CrossplantError:
     shown = " ".join(error.cause for error in refusals[:5])
-    cause = f"{usable} of {sites} sites can take part, a federation needs 2. {shown}".strip()
+    more = f" And {len(refusals) - 5} more." if len(refusals) > 5 else ""
+    cause = f"{usable} of {sites} sites can take part, a federation needs 2. {shown}{more}".strip()
     private = next((error for error in refusals if isinstance(error, PrivacyError)), None)
     return TooFewSites(cause) if private is None else type(private)(cause, private.cure)
 

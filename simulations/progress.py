@@ -89,7 +89,7 @@ def site_table(results: Sequence[SiteResult]) -> Table:
         title="Per site, row by row, threshold fitted on the site's own normal data",
         title_justify="left",
     )
-    table.add_column("site", no_wrap=True)
+    table.add_column("site", overflow="fold")  # a long name breaks; figures never do
     for name in ("AUPRC", "VUS-PR", "F1", "best", "recall", "delay s", "FA/day", "PA-F1", "random"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from server.rounds import RoundRecord, Status
-from simulations.report.canvas import BLUE, ORANGE, PURPLE, Drawing, drawable, finish, panels, plain_ticks
+from simulations.report.canvas import BLUE, MUTED, ORANGE, PURPLE, Drawing, drawable, finish, panels, plain_ticks
 from simulations.report.roundaxis import dress, marker
 from simulations.report.words import count, significant
 
 _LOG = 20.0  # ratio of the largest to the smallest loss from which a logarithmic axis is clearer
 _SEVERAL = 5  # plants
+_TOGETHER = 15  # rounds
 
 _Series = tuple[NDArray[np.int_], NDArray[np.float64]]
 
@@ -33,7 +34,11 @@ def losses(records: Sequence[RoundRecord], noise: float = 0.0) -> Drawing | None
         return None
     clustered = len(_known(cluster)) > 0
     figure, axes = panels(4.2 if clustered else 3.0, (2.0, 1.0) if clustered else (1.0,))
-    _line(axes[0], train, BLUE, _NOISED if noise else "training (mean of the round's last local epoch)")
+    if noise:
+        _line(axes[0], train, MUTED, _NOISED)
+        _line(axes[0], _smoothed(train), BLUE, f"its mean over {_TOGETHER} rounds")
+    else:
+        _line(axes[0], train, BLUE, "training (mean of the round's last local epoch)")
     _line(axes[0], held, ORANGE, "held-out normal data (the model that the round began with)")
     _spread(axes[0], records)
     _scale(axes[0], np.concatenate([_known(train), _known(held)]))
@@ -56,11 +61,20 @@ HELD_BACK = (
 """Why curves are missing under local differential privacy."""
 
 
+def _smoothed(series: _Series) -> _Series:
+    """Means over `_TOGETHER` values in a row, each at the round of the last of them; nothing of fewer."""
+    rounds_R, values_R = series
+    if len(values_R) < _TOGETHER:
+        return rounds_R[:0], values_R[:0]
+    return rounds_R[_TOGETHER - 1 :], np.convolve(values_R, np.full(_TOGETHER, 1 / _TOGETHER), "valid")
+
+
 def _noised(noise: float) -> str:
     return (
         "Mean of the sampled records' losses at the model that the round began with, in scaled units, each record's "
         f"cut at the cap. What is drawn is noised, with a standard deviation of {significant(noise, 2)}: neighbouring "
-        f"rounds differ by chance, and values may be negative. {HELD_BACK}"
+        "rounds differ by chance, and values may be negative. The mean divides by the declared size, a power of "
+        f"two, so that it lies up to twice too high. {HELD_BACK}"
     )
 
 

@@ -29,7 +29,10 @@ _Rounds = NDArray[np.int_]
 _Values = NDArray[np.float64]
 
 
-def clusters(records: Sequence[RoundRecord]) -> Drawing | None:
+_NOISED = " Sums and counts are noised: a refresh moves centroids by chance too, and more the fewer records there are."
+
+
+def clusters(records: Sequence[RoundRecord], noised: bool = False) -> Drawing | None:
     """Displacement, occupancy and effective number of the clusters; None when no refresh is known."""
     moves = movements(records)
     if not moves:
@@ -46,7 +49,7 @@ def clusters(records: Sequence[RoundRecord]) -> Drawing | None:
         f"{sum(last.active)} of {count(len(last.mass), 'cluster')} are active, and the data uses "
         f"{number(last.effective, 1)} of them."
     )
-    return finish(figure, "clusters", alt, _CAPTION)
+    return finish(figure, "clusters", alt, _CAPTION + (_NOISED if noised else ""))
 
 
 def movements(records: Sequence[RoundRecord]) -> list[Movement]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from server.rounds import RoundRecord
 from shared.config import PrivacyConfig
-from shared.privacy.claim import Claim
+from shared.privacy.claim import Claim, rounded_up
 from simulations.private import LeftOut, PrivateSite
 from simulations.report.canvas import BLUE, INK, ORANGE, PURPLE, Drawing, finish, panels, plain_ticks
 from simulations.report.roundaxis import dress, marker
@@ -80,7 +80,7 @@ def plant_table(spent: Spent) -> Table:
             (
                 Cell(balance.plant),
                 *map(Cell, _size(site)),
-                Cell(number(balance.epsilon), tone="bad" if balance.epsilon > budget * (1 + 1e-9) else ""),
+                Cell(number(rounded_up(balance.epsilon)), tone="bad" if balance.epsilon > budget * (1 + 1e-9) else ""),
                 Cell(f"{budget:g}"),
                 *(Cell(number(part)) for part in parts),
                 Cell(f"{balance.releases:,}"),

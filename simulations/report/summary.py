@@ -68,7 +68,7 @@ def _warnings(material: Material) -> Iterator[str]:
         )
     yield from _loud(material)
     moved = last_move(material.records)
-    if moved > SETTLED:
+    if moved > SETTLED and material.spent is None:  # noise moves them, too
         yield f"The clusters have not settled: the last refresh still moved one by {number(moved)} radii."
 
 

@@ -83,7 +83,7 @@ def _page(material: Material) -> dict[str, Any]:
         "not_drawn": max(0, len(material.results) - SHOWN),
         "thresholds": tables.threshold_table(material.results),
         "losses": losses(material.records, _loss_noise(material)),
-        "clusters": clusters(material.records),
+        "clusters": clusters(material.records, noised=material.config.recipe.privacy.on),
         "replies": _replies(material),
         "rounds": tables.round_table(material.records),
         "halted": tables.round_table(material.halted),
@@ -134,6 +134,9 @@ def _facts(material: Material) -> Iterator[tuple[str, str]]:
     resumed = ", this session" if spent > material.seconds else ""
     yield "Duration", f"{duration(material.seconds)}{resumed}; rounds {duration(spent)}"
     yield "Detector", f"{material.config.recipe.detector.name}, seed {material.config.seed}"
+    claim = material.spent.claim if material.spent else None
+    if claim is not None:
+        yield "Privacy", f"epsilon {claim.epsilon:g}, delta {claim.delta:g}, for each {claim.unit}"
     yield "Written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
