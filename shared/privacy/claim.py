@@ -76,7 +76,7 @@ class Claim:
         return " ".join(
             (
                 f"Training on the data of {whose} is ({self.epsilon:g}, {self.delta:g})-differentially private for "
-                f"each {self.unit}, against {self.against}.",
+                f"each {self.unit.removeprefix('one ')}, against {self.against}.",
                 f"Neighbouring data sets differ by {self.neighbouring}.",
                 f"{self.sampling}.",
                 f"Covered is {self.covered}.",

@@ -55,7 +55,7 @@ def test_the_paragraph_says_all_that_a_claim_must_say(tmp_path: Path) -> None:
 def test_a_coordinators_claim_is_about_plants_and_does_not_hold_against_it(tmp_path: Path) -> None:
     text = claim(spent(tmp_path / "all-plants", "one plant", 1.0)).text
     assert "the plants together" in text
-    assert "for each one plant" in text
+    assert "for each plant" in text
     assert "not against the coordinator" in text
     assert "one plant, whole, present or absent" in text
     assert "no gain from sampling is assumed" in text
