@@ -43,7 +43,7 @@ def test_a_site_with_too_few_records_is_left_out_with_what_it_could_offer(monkey
 
 
 def test_with_fewer_than_two_left_the_run_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TooFewRecords, match="1 of 2 sites can take part.*'west' has 640 records"):
+    with pytest.raises(TooFewRecords, match=r"1 of 2 sites can take part.*'west' has 640 records"):
         gathered(monkeypatch, "north", "west")
 
 
