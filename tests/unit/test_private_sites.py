@@ -69,12 +69,13 @@ def test_a_plan_fits_eighty_columns_where_it_is_a_table_and_names_all_that_matte
     table = told.getvalue().split("\n\n")[-1].splitlines()
     assert max(map(len, table)) <= 80
     said = "\n".join(plan_lines(plan))
+    assert max(len(line) for line in plan_lines(plan) if "left out" not in line) <= 80
     for part in (
         "delta 1e-05",
         "chance of 0.1",
         "gradient 2",
         "loss 10",
-        "noise multiplier 20",
+        "noise multiplier: 20",
         "left out: plant 'west'",
     ):
         assert part in said
