@@ -15,7 +15,7 @@ def sink(name: str) -> bytes:
 
 
 def test_a_sink_has_any_plain_name() -> None:
-    assert list(parse_settings(sink("webhook-2.b"), Path("edge.toml")).sinks) == ["webhook-2.b"]
+    assert list(parse_settings(sink('"webhook-2.b"'), Path("edge.toml")).sinks) == ["webhook-2.b"]
 
 
 @pytest.mark.parametrize("name", ['"../x"', '"/x"', '".x"', '"a b"', '"x\\n"', '""', '"' + "x" * 65 + '"'])
