@@ -90,7 +90,7 @@ class CentralFold:
         found = self._others.result()
         if found.count < self.least:
             return replace(found, statistic=None)
-        if found.statistic is not None and self.privacy.noise.statistic > 0:
+        if found.statistic is not None:  # without noise it costs an infinite epsilon, and no budget bears it
             self.charge("centroids", self.privacy.noise.statistic)
             said = noised_statistic(found.statistic, self.privacy.noise.statistic, self.radius, self.noise)
             found = replace(found, statistic=said, plants_K=())

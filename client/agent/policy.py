@@ -44,6 +44,7 @@ class PrivacyFloor(Group):
     budget_epsilon: Annotated[float, Field(gt=0, le=1e6)] | None = None  # of the ledger, for ever; None: max_epsilon
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # at most
     unit: Cap = 1  # samples that a record must have at least
+    mixed: bool = False  # whether runs without it are served after private ones, whose claim then covers less
 
     @property
     def budget(self) -> float:

@@ -9,6 +9,7 @@ Imported when the first such request comes: without one, no file is made.
 
 from __future__ import annotations
 
+import platform
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,6 +58,10 @@ from shared.wire.messages import CLIP_LEAST, CLIP_MOST, Request
 
 FEWEST_FOR_RANGES = 5_000
 """Records from which on noised quantiles tell a useful range (notes/privacy.md, 2.6)."""
+
+
+RADIUS_LEAST, RADIUS_MOST = 1e-9, 1e6
+"""Of a statistic's offsets: near the ends of float64 they would round to more than the radius, or its square to 0."""
 
 
 class PrivateDesk:
@@ -147,8 +152,9 @@ class PrivateDesk:
         """
         if self._device.type != "cpu":
             return secrets.token_hex(16)
-        versions = (version("crossplant"), torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability())
-        return f"{versions} {torch.get_num_threads()}"
+        versions = tuple(map(version, ("crossplant", "torch", "numpy", "opacus", "cryptography")))
+        machine = (torch.backends.cpu.get_cpu_capability(), torch.__config__.show(), _processor())
+        return f"{versions} {machine} {torch.get_num_threads()}"
 
     def _check_enough(self, recipe: Recipe, records: int) -> None:
         offered, epsilon = least_epsilon(records), recipe.privacy.epsilon
@@ -192,6 +198,15 @@ class PrivateDesk:
         return ranges_D2
 
 
+def _processor() -> str:
+    """Its model: libraries choose their ways, and so their roundings, by it."""
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            return next((line for line in file if line.startswith("model name")), platform.machine())
+    except OSError:
+        return platform.processor()
+
+
 def private_records(workspace: Workspace, windows: TensorWindows, recipe: Recipe) -> Records:
     """The prepared records as training takes them."""
     per_record = windows_a_record(recipe, workspace.schema.period_s)
@@ -232,11 +247,11 @@ def cluster_statistic(
     """One cluster statistic, charged before it is computed.
 
     Raises:
-        BadPayload: without a radius, one record could move it by anything.
+        BadPayload: without a radius, or one beyond float64's good range, one record could move it by anything.
         BudgetSpent, LedgerBroken: nothing is released.
     """
-    if not 0 < radius < np.inf:
-        raise BadPayload(f"a private statistic needs a radius, not {radius:g}.")
+    if not RADIUS_LEAST <= radius <= RADIUS_MOST:
+        raise BadPayload(f"a private statistic needs a radius of {RADIUS_LEAST:g} to {RADIUS_MOST:g}, not {radius:g}.")
     multiplier = task.recipe.privacy.noise.statistic
     noise = desk.charged(task, "centroids", statistic_event(task.recipe.privacy))
     # A model may be made to overflow on certain records: each window's own coordinates then count as 0.

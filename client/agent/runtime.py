@@ -71,6 +71,7 @@ def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stoppe
         ring,
         privacy=plant.home / "privacy" / site.name,
         budget=policy.dp.budget,
+        mixed=policy.dp.mixed,
     )
     agent.learn_alone()
     facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name, site.schema.period_s)

@@ -19,22 +19,20 @@ import numpy as np
 import torch
 
 from client.agent.own import OwnParts
+from client.agent.publisher import Publisher
 from client.agent.residual import ResidualBook
 from client.agent.update import Clock, Updates
 from client.agent.wire import refusal, refused_text
-from client.training.calibrate import Calibrated, Confirmed, calibrate, confirmed
+from client.training.calibrate import Confirmed, calibrate, confirmed
 from client.training.infer import encode_all, reconstruction_loss
 from client.training.loop import Trained, gradient_of, gradient_step, round_generator, train_epochs
-from client.training.probe import probe
 from client.training.tensors import TensorWindows
 from client.training.workspace import Workspace, prepare
 from shared import ring
-from shared.bundle.parts import Provenance
-from shared.bundle.whole import Bundle, Live, publish
 from shared.clustering import Statistic, statistic
 from shared.config import Recipe
 from shared.detectors import ClusterTarget, Detector, build, cluster_target
-from shared.errors import BadPayload, CrossplantError, NotAllowed
+from shared.errors import BadPayload, CrossplantError, NotAllowed, TaskGivenUp
 from shared.model import Clusters, GlobalModel
 from shared.scoring import student_t_assignments
 from shared.series import FloatArray, SiteData
@@ -95,6 +93,7 @@ class PlantAgent:
         ring_folder: of rows that people confirmed as normal since (`shared.ring`); None: `home/SITE.ring`.
         privacy: folder of the plant's privacy ledger, made when the first private request comes; None refuses these.
         budget: epsilon that all of its releases may cost together; None: what the run claims.
+        mixed: whether a run that promises less may be served after a private one, on the data that its ledger protects.
     """
 
     def __init__(
@@ -109,20 +108,23 @@ class PlantAgent:
         ring_folder: Path | None = None,
         privacy: Path | None = None,
         budget: float | None = None,
+        mixed: bool = False,
     ) -> None:
         self._site = site
-        self._key = key
         self._stop: Stop = stop or threading.Event()
-        self._home = home
         self._device = device or torch.device("cpu")
         kept = None if home is None else home / f"{site.name}.guard.bin"
         self._own = OwnParts(site, guard_file or kept, guard)
+        self._publisher = None if home is None else Publisher(site, self._own, home, key or home / "bundle.key")
         self._ring = ring_folder or (None if home is None else home / f"{site.name}.ring")
         self._one_at_a_time = threading.Lock()
         self._updates = Updates(ResidualBook(None if home is None else home / f"{site.name}.residual.safetensors"))
         self._bench: _Bench | None = None
         self._latents: tuple[str, FloatArray] | None = None
-        self._privacy, self._budget = privacy, budget
+        # Rounding that an unprotected run left behind must not leave with a private one of the same name.
+        quiet = None if home is None else home / f"{site.name}.private-residual.safetensors"
+        self._private_updates = Updates(ResidualBook(quiet))
+        self._privacy, self._budget, self._mixed = privacy, budget, mixed
 
     @property
     def name(self) -> str:
@@ -154,6 +156,7 @@ class PlantAgent:
         kind, recipe = parse_head(packet)
         if recipe.privacy.mode == "local":
             return self._handle_privately(packet, kind, recipe)
+        self._check_unmixed()
         bench = self._bench_for(recipe)
         request = self._request(packet, bench)
         handlers: dict[Kind, Callable[[Request, _Bench], _Answer]] = {
@@ -176,13 +179,21 @@ class PlantAgent:
         bench = self._bench_for(recipe)
         request, task = self._request(packet, bench), task_of(packet, recipe)
         if kind is Kind.CALIBRATE:
-            self._calibrate(request, bench)
-            answer = _Answer({}, {}, {})
+            answer = self._calibrate_quietly(request, bench)
         elif kind is Kind.CLUSTER:
             answer = self._cluster_privately(request, task, bench)
         else:
             answer = self._train_privately(request, task, bench)
         return self._marked(packet, request, bench, answer)
+
+    def _check_unmixed(self) -> None:
+        """One exact answer about the same records, and what the ledger claims of them would be worth nothing."""
+        from shared.privacy.ledger import in_use
+
+        if not self._mixed and self._privacy is not None and in_use(self._privacy):
+            cause = "a privacy ledger protects the plant's records, and this run promises less than it does."
+            cure = "Allow it in policy.toml: [dp] mixed = true; the ledger's claim then covers private runs alone."
+            raise NotAllowed(cause, cure, word="privacy")
 
     def _request(self, packet: Packet, bench: _Bench) -> Request:
         request = parse_request(packet, bench.detector.manifest(), bench.recipe.detector.latent)
@@ -269,7 +280,7 @@ class PlantAgent:
             arrays, numbers = said.arrays, said.numbers
         target = self._target(model, order.alpha, bench)
         found = exchange(self._desk, task, request, bench.detector, _records_of(bench), target)
-        arrays |= self._updates.gradient(request, found.gradient, bench.detector)
+        arrays |= self._private_updates.gradient(request, found.gradient, bench.detector)
         return _Answer(arrays, {**numbers, "below": found.below, "train_loss": found.loss}, {})
 
     def _fit(self, request: Request, bench: _Bench, target: ClusterTarget | None) -> Trained:
@@ -321,7 +332,8 @@ class PlantAgent:
         """Latents of the training windows; kept while the weights stay, as they do while clusters are seeded."""
         key = hashlib.sha256(b"".join(value.tobytes() for value in model.weights.values())).hexdigest()
         if self._latents is None or self._latents[0] != key:
-            self._latents = (key, encode_all(bench.detector, bench.train))
+            alone = bench.recipe.privacy.mode == "local"
+            self._latents = (key, encode_all(bench.detector, bench.train, alone))
         return self._latents[1]
 
     def _calibrate(self, request: Request, bench: _Bench) -> _Answer:
@@ -329,10 +341,22 @@ class PlantAgent:
         step_s = bench.workspace.schema.period_s * bench.recipe.preprocess.every
         held = (bench.train, bench.holdout, bench.recipe, step_s, self._confirmed(bench))
         calibration = calibrate(bench.detector, model.clusters, *held)
-        if self._home is not None:
-            self._publish(request, model, calibration, bench, self._home)
+        if self._publisher is not None:
+            self._publisher.publish(request, model, calibration, bench.workspace, bench.detector, bench.recipe)
         ready = int(calibration.threshold.status == "ok")
         return _Answer({}, {"holdout_loss": calibration.holdout_loss, "calibrated": ready}, {})
+
+    def _calibrate_quietly(self, request: Request, bench: _Bench) -> _Answer:
+        """The same answer whatever comes of it: a model can be made to diverge on one record and on no other, and a
+        refusal would tell. Why there is no bundle stands in the plant's log.
+        """
+        try:
+            self._calibrate(request, bench)
+        except TaskGivenUp:
+            raise
+        except Exception:
+            log.exception("plant %s: no bundle of round %d was published", self.name, request.round)
+        return _Answer({}, {}, {})
 
     def _confirmed(self, bench: _Bench) -> Confirmed | None:
         """What people confirmed as normal since, as it is now; nothing of it was or will be trained on."""
@@ -342,29 +366,6 @@ class PlantAgent:
         for told in found.troubles:
             log.warning("plant %s: calibration ring: %s", self.name, told)
         return confirmed(found, bench.workspace, bench.recipe, self._device)
-
-    def _publish(
-        self, request: Request, model: GlobalModel, calibration: Calibrated, bench: _Bench, home: Path
-    ) -> None:
-        """What an edge box needs to score by this model, beside what it was needed for before."""
-        from shared.bundle.keys import own_key  # Imports cryptography, which an agent without a home does not need.
-        from shared.detectors.graph import in_eight_bits  # Imports onnx.
-
-        workspace, recipe, scale = bench.workspace, bench.recipe, calibration.scale
-        provenance = Provenance(
-            site=self.name,
-            run=request.run,
-            round=request.round,
-            model=request.digest,
-            holdout_loss=calibration.holdout_loss,
-        )
-        local = (workspace.schema, workspace.preprocessor, scale, calibration.threshold)
-        sample = probe(self._site, workspace.preprocessor, bench.detector, model.clusters, scale, recipe)
-        graph = bench.detector.graph()
-        own = self._own
-        live = Live(graph, calibration.figures, sample, in_eight_bits(graph), own.guard, limits=own.limits)
-        key = own_key(self._key or home / "bundle.key")
-        publish(Bundle(provenance, model, recipe, *local), live, home / f"{self.name}.bundle", key)
 
 
 def _model_of(request: Request) -> GlobalModel:

@@ -9,6 +9,10 @@ backward pass (Bu et al. 2023, arXiv 2210.00038).
 
 The right side cancels: its rounding is relative to (sum_t |d_t| |x_t|)^2, not to the result. Where the result is less
 than a hundredth of that, the left side is taken.
+
+Both are rounded, and so is the sum of the clipped gradients, relative to sum_t |d_t| |x_t|. A network can be made under
+which nearly everything in a record cancels; what is left of it then is rounding, which no clip of the result would
+bound. So no norm counts as less than a ten-thousandth of what it would be if nothing cancelled.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from shared.detectors import ClusterTarget, Detector
 from shared.errors import PrivacyUnmet
 
 _TRUSTED = 1e-2
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,20 @@ class GhostGradients:
     products: list[Product]
 
     def square_norms(self) -> Tensor:
-        """Squared norm of each record's gradient, float32 (R,)."""
+        """Squared norm of each record's gradient, float32 (R,); at least what rounding may leave of it."""
         count, known = len(self.losses), dict[int, Tensor]()
-        square_R, gross_R = torch.zeros_like(self.losses), torch.zeros_like(self.losses)
+        square_R, doubted_R, gross_R = (torch.zeros_like(self.losses) for _ in range(3))
         for product in self.products:
             if _pairs_are_fewer(product, count):
                 square, gross = _by_pairs(product, count, known)
-                square_R, gross_R = square_R + square, gross_R + gross
+                doubted_R = doubted_R + gross
             else:
-                square_R = square_R + _as_it_stands(product, count)
-        if bool((square_R < _TRUSTED * gross_R).any()):
-            return torch.stack([_as_it_stands(product, count) for product in self.products]).sum(0)
-        return square_R
+                square, gross = _as_it_stands(product, count), _uncancelled(product, count)
+            square_R, gross_R = square_R + square, gross_R + gross
+        if bool((square_R < _TRUSTED * doubted_R).any()):
+            exact_R = torch.stack([_as_it_stands(product, count) for product in self.products]).sum(0)
+            square_R = torch.where(square_R < _TRUSTED * doubted_R, exact_R, square_R)  # nobody else's changes
+        return torch.maximum(square_R, gross_R * _LEAST**2)
 
     def weighted_sum(self, weight_R: Tensor) -> dict[str, Tensor]:
         """`sum_r w_r gradient_r` by parameter."""
@@ -110,6 +117,17 @@ def _by_pairs(product: Product, records: int, known: dict[int, Tensor]) -> tuple
             inputs = known[id(factor.rows)] + inputs
     lengths = pairs.diagonal(dim1=1, dim2=2) * inputs.diagonal(dim1=1, dim2=2)
     return pairs.mul_(inputs).sum((1, 2)), lengths.sqrt().sum(1).square()
+
+
+def _uncancelled(product: Product, records: int) -> Tensor:
+    """What the squared norms (R,) would be if nothing cancelled: (sum_t |d_t| |x_t|)^2."""
+    length_TN = torch.linalg.vector_norm(product.deltas, dim=2)
+    rows = [factor.rows for factor in product.factors if factor.rows is not None]
+    square_TN = torch.full_like(length_TN, float(_ones(product)))
+    for part in rows:
+        square_TN += torch.linalg.vector_norm(part, dim=2).square()
+    gross_R: Tensor = (length_TN * square_TN.sqrt()).reshape(-1, records).sum(0).square()
+    return gross_R
 
 
 def _ones(product: Product) -> int:

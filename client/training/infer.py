@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from client.training.tensors import TensorWindows
 from shared.detectors import Detector, WindowScores
@@ -13,10 +14,23 @@ _BATCH = 512
 
 
 @torch.no_grad()
-def encode_all(detector: Detector, windows: TensorWindows) -> FloatArray:
-    """Latents of all windows, float32 (N, Z)."""
-    parts = [detector.encode(batch).cpu().numpy() for batch in windows.batches(_BATCH)]
+def encode_all(detector: Detector, windows: TensorWindows, alone: bool = False) -> FloatArray:
+    """Latents of all windows, float32 (N, Z).
+
+    Args:
+        detector, windows: as they are.
+        alone: whether a window's latent must not depend on how many others there are, not even in its last bits, which
+            a network can be made to blow up: then all batches have the same size.
+    """
+    size = _BATCH if alone else 0
+    parts = [detector.encode(_filled(batch, size)).cpu().numpy()[: len(batch)] for batch in windows.batches(_BATCH)]
     return np.concatenate(parts) if parts else np.empty((0, detector.config.latent), np.float32)
+
+
+def _filled(batch: Tensor, size: int) -> Tensor:
+    """A batch with its first window repeated up to a size."""
+    missing = size - len(batch)
+    return batch if missing <= 0 else torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])])
 
 
 def score_all(detector: Detector, windows: TensorWindows, tail: int | None = None) -> WindowScores:

@@ -144,28 +144,40 @@ def clipped_sum(
     sums = {name: np.zeros(parameter.shape) for name, parameter in detector.named_parameters()}
     norms_B, losses_B = np.full(len(chosen_B), np.nan), np.zeros(len(chosen_B))
     gradients_of = partial(_gradients, _ENGINES[engine], detector, target, 1.0 / records.per_record)
-    for place_b in _batches(records, chosen_B):
-        while len(place_b):
-            gradients = gradients_of(records.batch(chosen_B[place_b]), len(place_b))
+    for place_b, size in _batches(records, chosen_B):
+        while own := len(place_b):
+            filled_b = _filled(place_b, size)
+            gradients = gradients_of(records.batch(chosen_B[filled_b]), size)
             norm_b, loss_b = gradients.square_norms().double().sqrt(), gradients.losses.double()
             finite_b = (norm_b.isfinite() & loss_b.isfinite()).numpy(force=True)
+            finite_b[0] &= finite_b[own:].all()
             if finite_b.all():
                 weight_b = clip / (norm_b * (1.0 + _ROUNDING)).clamp(min=clip)
+                weight_b[own:] = 0.0
                 for name, part in gradients.weighted_sum(weight_b.float()).items():
                     sums[name] += part.numpy(force=True)
-                norms_B[place_b], losses_B[place_b] = norm_b.numpy(force=True), loss_b.numpy(force=True)
+                norms_B[filled_b], losses_B[filled_b] = norm_b.numpy(force=True), loss_b.numpy(force=True)
                 break
-            place_b = place_b[finite_b]
+            place_b = place_b[finite_b[:own]]
     return ClippedSum(sums, norms_B, losses_B)
 
 
-def _batches(records: Records, chosen_B: Indices) -> Iterator[Indices]:
-    """Places in `chosen_B` of records with equally many windows, _CHUNK windows at a time or one record."""
+def _batches(records: Records, chosen_B: Indices) -> Iterator[tuple[Indices, int]]:
+    """Places in `chosen_B` of records with equally many windows, _CHUNK windows at a time or one record; and how many
+    records that makes.
+    """
     count_B = records.first_R[chosen_B + 1] - records.first_R[chosen_B]
     for count in np.unique(count_B[count_B > 0]):
         place_b = np.flatnonzero(count_B == count)
         size = max(1, _CHUNK // int(count))
-        yield from (place_b[first : first + size] for first in range(0, len(place_b), size))
+        yield from ((place_b[first : first + size], size) for first in range(0, len(place_b), size))
+
+
+def _filled(place_b: Indices, size: int) -> Indices:
+    """A batch of the one size, its first record repeated. In a smaller batch matrix products round otherwise, and a
+    network can be made that blows this up: then one record more or less would change all others' gradients.
+    """
+    return np.concatenate([place_b, np.full(size - len(place_b), place_b[0])])
 
 
 def _gradients(

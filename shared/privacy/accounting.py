@@ -56,8 +56,13 @@ def together(*multipliers: float) -> float:
         >>> round(together(1.0, 1.0), 4), together(2.0, 0.0)
         (0.7071, 2.0)
     """
-    precision = sum(z**-2 for z in multipliers if z > 0)
+    precision = sum(_precision(z) for z in multipliers if z > 0)
     return precision**-0.5 if precision > 0 else 0.0
+
+
+def _precision(multiplier: float) -> float:
+    """1 / z^2; infinite where that is beyond float64, as it is for noise that hides nothing."""
+    return multiplier**-2 if multiplier > 1e-150 else math.inf
 
 
 def merged(events: Iterable[Event]) -> tuple[Event, ...]:
@@ -76,7 +81,7 @@ def merged(events: Iterable[Event]) -> tuple[Event, ...]:
     if not whole:
         return sampled
     none = any(z <= 0 for z, _ in whole)
-    return (*sampled, Event(0.0 if none else sum(n * z**-2 for z, n in whole) ** -0.5, 1.0, 1))
+    return (*sampled, Event(0.0 if none else sum(n * _precision(z) for z, n in whole) ** -0.5, 1.0, 1))
 
 
 def epsilon(events: Sequence[Event], delta: float) -> float:

@@ -26,14 +26,16 @@ _COVERED_CENTRAL = (
 _NOT_COVERED = (
     "the tags, their units and their sampling",
     "that the plant takes part, when, and how long its answers take",
-    "the power of two at or below its number of records",
+    "how long its recordings are, and so how many records there are: an absent record is one whose readings are all "
+    "missing",
+    "runs that promise less, which the plant refuses unless its policy mixes them",
     "data used outside the training part, such as held-out and live data",
     "refusals, which are a code and a word",
 )
 _NOT_COVERED_CENTRAL = (
     "what a plant sends to the coordinator, who sees it without noise and has to be trusted",
     "which plants take part, and when",
-    "losses, counts and timings in the coordinator's store and reports",
+    "losses, norms of updates, counts and timings in the coordinator's store and reports",
 )
 _STAYS = "The plant's own bundle, thresholds, alarms and local guard are fitted without noise and do not leave it."
 _BUILD = "It holds if the plant runs the released client, unaltered, on data cut into records as described."

@@ -34,7 +34,7 @@ from shared.privacy.chain import TORN, Chain, Head, Purpose
 LEDGER, KEY, HEAD, LOCK = "ledger.jsonl", "key", "head.json", "lock"
 _TOGETHER = "Restore ledger.jsonl, head.json and key together from the newest backup; nothing is released until then."
 
-__all__ = ["Balance", "PrivacyLedger", "Purpose", "Release", "read_balance"]
+__all__ = ["Balance", "PrivacyLedger", "Purpose", "Release", "in_use", "read_balance"]
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,11 @@ class PrivacyLedger:
         if self._sealed != self._chain.lines:
             _write_head(self._folder, Head(self._chain.lines, self._chain.digest))
             self._sealed = self._chain.lines
+
+
+def in_use(folder: Path) -> bool:
+    """Whether anything was, or may have been, released under a ledger in this folder."""
+    return (folder / LEDGER).exists()
 
 
 def read_balance(folder: Path) -> Balance:

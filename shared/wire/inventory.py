@@ -103,7 +103,7 @@ REPLY: tuple[Field, ...] = (
         _ALL,
         "why a plant could not take part",
         "fixed code and name only, no data",
-        private="as it is: a code and a word; that a budget is spent or records are few shows",
+        private="as it is: a code and a word; that a budget is spent or records are few shows, nothing that was read",
     ),
     Field("model", "texts", _WITH_MODEL),
     Field(

@@ -184,6 +184,16 @@ def test_one_plant_moves_the_sum_by_the_clip_at_most() -> None:
         assert moved == pytest.approx(min(length, 0.3), rel=1e-2)
 
 
+def test_a_statistic_without_noise_is_charged_before_it_is_released() -> None:
+    """Noise named by hand for the weights alone: such a statistic costs an infinite epsilon, which no budget bears."""
+    charged: list[tuple[str, float]] = []
+    privacy = settings("central", noise={"weights": 1.0}).recipe.privacy
+    fold = CentralFold(BASE, privacy, 4, 1, 2.0, lambda what, z: charged.append((what, z)))
+    fold.add(update("a", 0.1, Statistic(np.zeros((1, 2)), np.ones(1), 0.0)), 1.0)
+    fold.result()
+    assert charged == [("centroids", 0.0), ("weights", 1.0)]
+
+
 def test_absent_plants_count_as_no_change_and_the_noise_stays() -> None:
     charged: list[tuple[str, float]] = []
     fold = central(4, charged)

@@ -161,3 +161,10 @@ def test_the_tight_epsilon_is_monotone_too(z: float, q: float, n: int, factor: f
     assert epsilon([*others, Event(z, q * factor, n)], DELTA) >= base * 0.995
     assert epsilon([*others, Event(z, q, int(n * factor) + 1)], DELTA) >= base * 0.995
     assert base <= upper([*others, Event(z, q, n)], DELTA)
+
+
+@pytest.mark.parametrize("tiny", [1e-200, 5e-324])
+def test_noise_that_hides_nothing_costs_everything_and_does_not_overflow(tiny: float) -> None:
+    assert together(tiny, 3.0) == 0.0
+    assert epsilon([Event(tiny, 1.0, 1)], 1e-5) == math.inf
+    assert epsilon([Event(tiny, 0.1, 1)], 1e-5) == math.inf

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from client.agent import private
+from client.agent import private, service
 from client.agent.claim import Task, packet_digest
 from client.agent.service import PlantAgent
 from client.training.loop import gradient_of
 from client.training.private import Exchange, private_exchange
 from shared.config import Recipe
 from shared.detectors import ClusterTarget
+from shared.errors import NothingToLearn
 from shared.privacy.accounting import Event
 from shared.privacy.ledger import Purpose, read_balance
 from shared.series import SiteData
@@ -304,7 +305,7 @@ def test_what_is_no_private_exchange_is_not_charged(
     assert not entries(tmp_path / "privacy")
 
 
-@pytest.mark.parametrize("radius", [float("inf"), 0.0])
+@pytest.mark.parametrize("radius", [float("inf"), 0.0, 5e-324, 1e300])
 def test_a_statistic_that_nothing_bounds_is_not_charged(
     make: Callable[..., PlantAgent], tmp_path: Path, radius: float
 ) -> None:
@@ -417,6 +418,48 @@ def test_under_a_central_claim_the_plant_sends_its_update_and_no_measurement(mak
     assert {name.partition("/")[0] for name in reply.arrays} == {"weights"}
     assert not {"holdout_loss", "train_loss", "cluster_loss"} & set(reply.numbers)
     assert not {"holdout_loss", "calibrated"} & set(agent.answer(ask(Kind.CALIBRATE, central)).numbers)
+
+
+@pytest.mark.parametrize("mode", ["none", "central"])
+@pytest.mark.parametrize("kind", [Kind.DESCRIBE, Kind.TRAIN])
+def test_records_that_a_ledger_protects_are_not_for_runs_that_promise_less(
+    make: Callable[..., PlantAgent], mode: str, kind: Kind
+) -> None:
+    """One exact answer would undo all that the ledger claims; the plant's operator may allow it, a server may not."""
+    less = claim(privacy={"mode": mode, "epsilon": None if mode == "none" else 8.0})
+    agent = make()
+    assert not code(agent, ask(kind, less, clip=0.0))
+    agent.answer(train())
+    assert code(agent, ask(kind, less, clip=0.0)) == "CP-603 privacy"
+    assert not code(make(mixed=True), ask(kind, less, clip=0.0))
+
+
+def test_what_rounding_took_from_an_unprotected_update_does_not_leave_with_a_private_one(
+    make: Callable[..., PlantAgent],
+) -> None:
+    agent, plain = make(mixed=True), claim(privacy={"mode": "none", "epsilon": None})
+    agent.answer(train(plain, wire="int8", step=1, clip=0.0))
+    after = agent.answer(train(wire="int8", step=2))
+    alone = make(home=None).answer(train(wire="int8", step=2))
+    assert encode_frame(after) == encode_frame(alone)
+
+
+@pytest.mark.parametrize("trouble", [NothingToLearn("it diverged."), ValueError("not finite")])
+def test_whether_a_model_could_be_calibrated_does_not_show(
+    make: Callable[..., PlantAgent],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: Exception,
+) -> None:
+    """A model can be made to diverge where one record holds a certain reading."""
+
+    def diverged(*_: Any) -> None:
+        raise trouble
+
+    usual = make().answer(ask(Kind.CALIBRATE, claim()))
+    monkeypatch.setattr(service, "calibrate", diverged)
+    assert encode_frame(make().handle(ask(Kind.CALIBRATE, claim()))) == encode_frame(usual)
+    assert "no bundle of round 2" in caplog.text
 
 
 def test_one_step_without_a_claim_travels_as_the_gradient_itself(make: Callable[..., PlantAgent]) -> None:

@@ -181,6 +181,15 @@ def test_a_window_with_too_many_gaps_goes_alone_and_a_record_may_be_left_empty()
     assert first_windows(found).tolist() == [0, 2, 3, 4, 4, 6, 8, 10, 12, 14, 16]
 
 
+def test_whether_anything_was_read_where_data_is_held_out_does_not_show() -> None:
+    """What is held out in this run may be records of another one."""
+    values_TD = site().train_TD.copy()
+    values_TD[48:60] = values_TD[122:] = np.nan
+    found = prepared(replace(site(), train_TD=values_TD))
+    assert not len(found.holdout.starts_N)
+    assert len(found.train.starts_N) == len(prepared(site()).train.starts_N)
+
+
 # ---- nothing is fitted -----------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,30 @@ def test_a_gradient_whose_rows_cancel_is_not_taken_for_a_smaller_one() -> None:
     assert small
 
 
+def test_what_rounding_leaves_of_a_gradient_that_cancels_is_no_gradient() -> None:
+    """Exactly nothing would be left; grains of float32 are, others in a norm than in a sum."""
+    torch.manual_seed(0)
+    half, row, order = 1e6 * torch.randn(2_000, 1, 8), torch.randn(2_000, 1, 8), torch.randperm(4_000)
+    deltas, rows = torch.cat([half, -half])[order], torch.cat([row, row])[order]
+    found = GhostGradients(torch.zeros(1), [Product(deltas, (Factor({"w": torch.Size([8, 8])}, rows),))])
+    assert float(torch.linalg.vector_norm(found.weighted_sum(torch.ones(1))["w"])) > 10
+    weight = 1.0 / found.square_norms().sqrt().clamp(min=1.0)
+    assert float(torch.linalg.vector_norm(found.weighted_sum(weight)["w"])) < 0.01
+
+
+def test_a_record_that_cancels_leaves_the_norms_of_others_as_they_were() -> None:
+    torch.manual_seed(0)
+    half, row = torch.randn(1, 1, 400), torch.randn(1, 1, 400)
+    honest, other = torch.randn(2, 15, 400), torch.randn(2, 15, 400)
+
+    def norms(deltas: Tensor) -> Tensor:
+        rows = torch.cat([torch.cat([row, row]), other], 1)
+        product = Product(torch.cat([deltas, honest], 1), (Factor({"w": torch.Size([400, 400])}, rows),))
+        return GhostGradients(torch.zeros(16), [product]).square_norms()
+
+    assert norms(torch.cat([half, -half]))[1:].tolist() == norms(torch.cat([half, half]))[1:].tolist()
+
+
 def test_two_layers_that_get_the_same_gradient_do_not_share_its_memory() -> None:
     class Sum(nn.Module):
         def __init__(self) -> None:
