@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 60  # in a record
-HELD = 0.2
 RECIPES = {"exchange": (), "fresh": ("--public-start", "none")}
 SAME = (
     "recipe.detector.hidden=32",
@@ -47,20 +46,22 @@ def main() -> None:
     parser.add_argument("--recipe", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--held", type=float, default=0.2, help="share held out; all of it is scored in every exchange")
     parser.add_argument("--more", nargs="*", default=[], help="further settings, NAME=VALUE")
     given = parser.parse_args()
     print("| records a site | epsilon | recipe | AUPRC | AUROC | seconds |")
     print("|---|---|---|---|---|---|")
     for segments, recipe, epsilon in product(given.segments, given.recipe, given.epsilon):
-        cells = [cell(segments, epsilon, recipe, given.sites, seed, given.more) for seed in range(given.seeds)]
+        more = [*given.more, f"recipe.training.holdout={given.held}"]
+        days = (segments + 5) * ROWS / (1 - given.held) / 86_400
+        cells = [cell(days, epsilon, recipe, given.sites, seed, more) for seed in range(given.seeds)]
         found = {name: np.array([one[name] for one in cells]) for name in cells[0]}
         figures = " | ".join(f"{values.mean():.3f} ({values.std():.3f})" for values in found.values())
         print(f"| {segments:,} | {epsilon} | {recipe} | {figures} |", flush=True)
 
 
-def cell(segments: int, epsilon: str, recipe: str, sites: int, seed: int, more: list[str]) -> dict[str, float]:
+def cell(days: float, epsilon: str, recipe: str, sites: int, seed: int, more: list[str]) -> dict[str, float]:
     """Figures of one run: means over the sites."""
-    days = (segments + 5) * ROWS / (1 - HELD) / 86_400
     private = ["--epsilon", epsilon] if epsilon != "none" else [part for one in SAME for part in ("--set", one)]
     start = RECIPES[recipe] or (() if epsilon != "none" else ("--public-start", "twin-swat"))
     with tempfile.TemporaryDirectory() as scratch:

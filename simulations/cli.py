@@ -252,7 +252,7 @@ def _start(
     from simulations.simulate import begin  # Imports torch: seconds that a wrong option should not cost.
 
     if source:
-        line = f"First weights: trained on plants that are made, as {source}; costs no epsilon (--public-start none)."
+        line = f"First weights: from made plants ({source}), at no epsilon; none: --public-start none"
         lasting_console().print(line, highlight=False, markup=False, soft_wrap=True)
     begin(config, origin, folder, store or ".", source)
     _run(folder, {})

@@ -168,13 +168,16 @@ def plan_lines(plan: PrivatePlan) -> list[str]:
     whose = "each site adds its own noise" if plan.mode == "local" else "the server adds the noise"
     chance = "all records" if plan.sampling == 1 else f"each record with a chance of {plan.sampling:g}"
     lines = [
-        f"Differential privacy, {plan.mode}: {whose}. Protected: every {plan.unit}.",
+        f"Differential privacy, {plan.mode}: {whose}.",
+        f"Protected: every {plan.unit.removeprefix('one ')}.",
         f"The plan spends epsilon {plan.epsilon:.3f} of {plan.budget:g} at delta {plan.delta:g}, spare rounds and all:",
-        f"  {plan.training} training exchanges, {chance}; noise multipliers: {parts}",
-        f"  {plan.statistic} cluster statistics, all records; noise multiplier {plan.noise.get('statistic', 0.0):.3g}",
+        f"  {plan.training} training exchanges, {chance}",
+        f"    noise multipliers: {parts}",
+        f"  {plan.statistic} cluster statistics, all records",
+        f"    noise multiplier: {plan.noise.get('statistic', 0.0):.3g}",
     ]
     if plan.ranges:
-        lines.append(f"  noised operating ranges; noise multiplier {plan.noise.get('ranges', 0.0):.3g}")
+        lines.append(f"  noised operating ranges\n    noise multiplier: {plan.noise.get('ranges', 0.0):.3g}")
     return [*lines, *(f"  left out: {one.why}" for one in plan.left_out), ""]
 
 

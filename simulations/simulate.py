@@ -85,6 +85,7 @@ def begin(
                 config = config.model_copy(
                     update={"rounds": config.rounds.model_copy(update={"start": opened.keep_start(start)})}
                 )
+                origin = {**origin, "rounds.start": f"made plants: {public}"}
             return _fill(folder, opened, config, dict(origin), store, gathered)
 
 

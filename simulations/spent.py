@@ -81,7 +81,7 @@ class Spent:
         whose = "at most, at each plant" if self.mode == "local" else "for all plants together"
         return (
             f"privacy: epsilon {found.epsilon:g} of {self.budget:g} at delta {found.delta:g}, {whose},",
-            f"  for each {found.unit}",
+            f"  for each {found.unit.removeprefix('one ')}",
             f"  ledgers: {self.folder}",
             f"  the claim, to be quoted: crossplant privacy ledger --store {self.folder.parent}",
         )

@@ -75,7 +75,7 @@ class Settings(Artefact, frozen=True, kw_only=True):
     Attributes:
         state: folder that outlives the process; relative to the file.
         top: tags named in a score.
-        source, sinks, alarms, faults, drift, adapt, swap, model: the groups.
+        source, sinks, alarms, faults, drift, adapt, swap, model: the groups; a sink's name is that of its folder, too.
 
     Example:
         >>> Settings().top, Settings().sinks
@@ -85,7 +85,7 @@ class Settings(Artefact, frozen=True, kw_only=True):
     state: str = ""
     top: Annotated[int, Meta(ge=1, le=100)] = 5
     source: SourceGroup = SourceGroup()
-    sinks: dict[str, SinkGroup] = {}  # noqa: RUF012 (a struct copies it)
+    sinks: dict[Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")], SinkGroup] = {}  # noqa: RUF012
     alarms: AlarmRules = AlarmRules()
     faults: FaultRules = FaultRules()
     drift: DriftRules = DriftRules()

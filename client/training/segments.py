@@ -124,16 +124,14 @@ def prepare_records(site: SiteData, recipe: Recipe, records: Segments, ranges_D2
         a workspace whose training windows are W rows apart, m a record at most; `segments_N` has the record of each.
 
     Raises:
-        TooFewRows: no window is left for training, or none is held out.
+        TooFewRows: no window is held out.
         PrivacyUnmet: a range is empty, or a record shorter than a window.
     """
     fitted = public_preprocessor(site.schema, ranges_D2, recipe.preprocess)
     train, record_N = _windows(recipe, records, fitted, windows_a_record(recipe, site.schema.period_s))
     holdout = _holdout(recipe, records.cut, fitted)
-    if not len(record_N) or not len(holdout.starts_N):
-        raise TooFewRows(
-            f"site {site.name!r} has {len(record_N)} windows in records and {len(holdout.starts_N)} held out."
-        )
+    if not len(holdout.starts_N):  # No window in records is no reason to refuse: then one record would show.
+        raise TooFewRows(f"site {site.name!r} has no window held out.")
     return Workspace(site.name, site.schema, train, record_N, holdout, fitted, (), len(records))
 
 

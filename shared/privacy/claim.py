@@ -76,7 +76,7 @@ class Claim:
         return " ".join(
             (
                 f"Training on the data of {whose} is ({self.epsilon:g}, {self.delta:g})-differentially private for "
-                f"each {self.unit}, against {self.against}.",
+                f"each {self.unit.removeprefix('one ')}, against {self.against}.",
                 f"Neighbouring data sets differ by {self.neighbouring}.",
                 f"{self.sampling}.",
                 f"Covered is {self.covered}.",
@@ -133,7 +133,8 @@ def _against(central: bool) -> str:
 def _sampling(balance: Balance) -> str:
     sampled = [f"{rate:g}" for rate in balance.sampling if rate < 1]
     if not sampled:
-        return "Every record is in every release; no gain from sampling is assumed"
+        who = "plant" if balance.unit == CENTRAL_UNIT else "record"
+        return f"Every {who} is in every release; no gain from sampling is assumed"
     rates = sampled[0] if len(sampled) == 1 else f"{', '.join(sampled[:-1])} or {sampled[-1]}"
     return (
         f"Each training exchange takes each record independently with probability {rates}, by a secret draw; other "

@@ -122,7 +122,7 @@ def _account(balance: Any, text: str) -> str:
     torn = f", {balance.torn} torn lines counted as the costliest" if balance.torn else ""
     lines = [
         f"{printable(balance.plant)}: epsilon {balance.epsilon:.3f}{budget} at delta {balance.delta:g}, "
-        f"for each {balance.unit}",
+        f"for each {balance.unit.removeprefix('one ')}",
         f"  {balance.releases:,} releases in {balance.runs} run{'s' * (balance.runs != 1)}, "
         f"{balance.since} to {balance.until}{torn}",
         f"  alone, the releases of each kind would cost epsilon: {parts}",

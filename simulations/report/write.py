@@ -136,7 +136,7 @@ def _facts(material: Material) -> Iterator[tuple[str, str]]:
     yield "Detector", f"{material.config.recipe.detector.name}, seed {material.config.seed}"
     claim = material.spent.claim if material.spent else None
     if claim is not None:
-        yield "Privacy", f"epsilon {claim.epsilon:g}, delta {claim.delta:g}, for each {claim.unit}"
+        yield "Privacy", f"epsilon {claim.epsilon:g}, delta {claim.delta:g}, for each {claim.unit.removeprefix('one ')}"
     yield "Written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 

@@ -235,7 +235,7 @@ def moved(pieces: NDArray[np.floating], folder: Path, alpha: float = 0.5) -> dic
 
 
 def hostile_records(seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """Plants of ten records of which the first is what an adversary would choose, (10, UNIT, DIM) each."""
+    """Plants of ten records, or one, of which the first is what an adversary would choose, (10, UNIT, DIM) each."""
     rng = np.random.default_rng(seed)
     usual, huge = rng.normal(size=(10, UNIT, DIM)), 1e3 * rng.normal(size=(UNIT, DIM))
     window = rng.normal(size=(UNIT // 2, DIM))
@@ -249,7 +249,7 @@ def hostile_records(seed: int = 0) -> dict[str, NDArray[np.float64]]:
         "at rest": np.zeros((UNIT, DIM)),
     }
     found = {name: np.concatenate([first[None], usual[1:]]) for name, first in firsts.items()}
-    return found | {"all alike and huge": np.tile(huge, (10, 1, 1))}
+    return found | {"all alike and huge": np.tile(huge, (10, 1, 1)), "alone": usual[:1]}
 
 
 def one_record_moves_what_it_may(folder: Path) -> None:

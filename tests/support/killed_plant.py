@@ -1,8 +1,8 @@
 """A plant's agent that is killed with -9 while it answers private requests, and asked again by who waits for it.
 
-    python -m tests.support.killed_plant FOLDER random     fifty requests, twenty kills at random moments
-    python -m tests.support.killed_plant FOLDER points     one request, killed at each of `POINTS`, then asked again
+    python -m tests.support.killed_plant FOLDER
 
+Fifty requests with twenty kills at random moments (`FOLDER/random`), and one request killed at each of `POINTS`.
 Prints JSON. What is killed are forks of this process, so that a new agent takes no seconds of imports; torch must have
 one thread (`OMP_NUM_THREADS=1`), or a fork may wait for others that it does not have.
 """
@@ -173,5 +173,5 @@ def struck(folder: Path, point: str) -> dict[str, bool]:
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
-    found = {point: struck(where / point, point) for point in POINTS} if sys.argv[2] == "points" else disturbed(where)
-    print(json.dumps(found))
+    told = {point: struck(where / point, point) for point in POINTS}
+    print(json.dumps({**told, "random": disturbed(where / "random")}))

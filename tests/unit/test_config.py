@@ -63,7 +63,7 @@ def test_layers_are_left_as_they_were() -> None:
         ({"speed": 3}, r"speed = 3 \(from --flag\): Extra inputs"),
         ({"recipe": {"training": {"learning_rate": float("nan")}}}, "recipe.training.learning_rate = nan"),
         ({"recipe": 3}, r"recipe = 3 \(from --flag\)"),
-        ({"rounds": {"pretrain": 0, "joint": 0}}, "the settings = .*must be at least 1"),
+        ({"rounds": {"pretrain": 0, "joint": 0}}, "the settings: .*must be at least 1"),
         ({"rounds": {"quorum": 1.1}}, "rounds.quorum = 1.1"),
         ({"seed": "many"}, "seed = 'many'"),
         ({"engine": {"device": "gpu"}}, "engine.device = 'gpu'"),
@@ -180,6 +180,7 @@ OTHER_TEXTS = {
     "recipe.privacy.ranges": "quantiles",
     "recipe.threshold.members": ("pot",),
     "rounds.aggregation": "robust",
+    "rounds.start": "0" * 64,
     "rounds.weighting": "uniform",
     "rounds.wire": "int8",
     "rounds.server_optimizer": "adam",
@@ -209,13 +210,19 @@ def _with(name: str, value: object) -> RunConfig | None:
         return None
 
 
-EVERY = [pair for pair in flatten(RunConfig().model_dump(exclude={"engine"})) if pair[0] != "recipe.privacy.mode"]
+_CLAIM = ("recipe.privacy.mode", "recipe.privacy.epsilon")  # neither goes without the other
+EVERY = [pair for pair in flatten(RunConfig().model_dump(exclude={"engine"})) if pair[0] not in _CLAIM]
 
 
-def test_the_mode_of_privacy_is_part_of_the_digest() -> None:
-    told = {"recipe": {"privacy": {"epsilon": 1.0}}}
-    plain, local = build({"a": PRIVATE, "b": told})[0], build({"a": PRIVATE, "b": told, "c": LOCAL})[0]
-    assert plain.digest != local.digest
+def test_mode_and_epsilon_of_privacy_are_part_of_the_digest() -> None:
+    claims = [{"mode": "local", "epsilon": 1.0}, {"mode": "local", "epsilon": 2.0}, {"mode": "central", "epsilon": 1.0}]
+    runs = [build({"a": PRIVATE, "b": {"recipe": {"privacy": claim}}})[0] for claim in claims]
+    assert len({run.digest for run in runs}) == 3
+
+
+def test_an_epsilon_that_no_mode_keeps_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"epsilon is set, but .* none claims nothing"):
+        build({"a": {"recipe": {"privacy": {"epsilon": 3.0}}}})
 
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
@@ -227,7 +234,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"detector": {"bottleneck": "linear"}}}, "bottleneck must be tanh"),
     ({"recipe": {"clustering": {"target": "local"}}}, "target must be released"),
     ({"recipe": {"clustering": {"clip": "public"}}}, "clip must be cloud"),
-    ({"recipe": {"clustering": {"unit": 20}}}, "unit must be at least"),
+    ({"recipe": {"clustering": {"unit": 20}}}, "must be at least recipe.detector.window"),
     ({"recipe": {"preprocess": {"rolling": 50}}}, "must be unset"),
     ({"recipe": {"preprocess": {"min_variance": 0.1}}}, "must be unset"),
 ]

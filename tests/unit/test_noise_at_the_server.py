@@ -147,7 +147,9 @@ def with_statistic(sums: np.ndarray, counts: np.ndarray, spread: float) -> Accep
 def test_noised_counts_may_be_negative_but_not_by_anything() -> None:
     sums = np.zeros((4, 3))
     assert isinstance(with_statistic(sums, np.array([700.0, 600.0, -20.0, 3.0]), -5.0), Accepted)
-    for counts in ([700.0, 600.0, -200.0, 3.0], [10.0, 0.0, 0.0, 0.0], [9_000.0, 0.0, 0.0, 0.0]):
+    outage = np.array([340.0, 0.0, -20.0, 3.0])  # segments without a usable reading count for nothing
+    assert isinstance(with_statistic(sums, outage, -5.0), Accepted)
+    for counts in ([700.0, 600.0, -200.0, 3.0], [-60.0, -60.0, -60.0, -60.0], [9_000.0, 0.0, 0.0, 0.0]):
         assert isinstance(with_statistic(sums, np.array(counts), 0.0), Rejected), counts
     whole = np.array([700.0, 600.0, -20.0, 3.0])
     assert isinstance(with_statistic(np.full((4, 3), 1e5), whole, 0.0), Rejected)

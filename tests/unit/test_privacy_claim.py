@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.privacy.accounting import Event
-from shared.privacy.claim import claim, rounded_up
+from shared.privacy.claim import CENTRAL_UNIT, claim, rounded_up
 from shared.privacy.ledger import Balance, PrivacyLedger, Release
 
 UNIT = "segment of 90 samples (900 s)"
@@ -55,7 +55,7 @@ def test_the_paragraph_says_all_that_a_claim_must_say(tmp_path: Path) -> None:
 def test_a_coordinators_claim_is_about_plants_and_does_not_hold_against_it(tmp_path: Path) -> None:
     text = claim(spent(tmp_path / "all-plants", "one plant", 1.0)).text
     assert "the plants together" in text
-    assert "for each one plant" in text
+    assert "for each plant" in text
     assert "not against the coordinator" in text
     assert "one plant, whole, present or absent" in text
     assert "no gain from sampling is assumed" in text
@@ -73,3 +73,9 @@ def test_as_json_it_holds_the_parts_and_the_paragraph(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, 2.9990001, 3.0, 2.9999999, 12.3456])
 def test_epsilon_is_rounded_up_never_down(value: float) -> None:
     assert value - 1e-9 <= rounded_up(value) < value + 1e-3
+
+
+def test_a_central_claim_speaks_of_plants_only() -> None:
+    central = claim(Balance("all-plants", 2.0, 1e-5, CENTRAL_UNIT, 3, {"weights": 2.0}))
+    assert central.sampling.startswith("Every plant is in every release")
+    assert "record" not in central.text

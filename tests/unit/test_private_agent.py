@@ -293,7 +293,7 @@ def test_too_few_records_are_told_as_such_and_what_they_could_offer_stays_here(
     with caplog.at_level(logging.WARNING):
         refused = code(make(plant(records)), ask(Kind.DESCRIBE, claim(privacy={"epsilon": epsilon})))
     assert refused == "CP-905 TooFewRecords"
-    assert (f"epsilon {word} at the least" if word else "no epsilon") in caplog.text
+    assert (f"it can honestly offer is {word}." if word else "none up to 8 is honest") in caplog.text
 
 
 @pytest.mark.parametrize("order", [{"clip": 0.0}, {"clip": 1e-5}, {"one_step": False}])

@@ -17,7 +17,7 @@ from shared.privacy.claim import claim
 from shared.privacy.defaults import PRIVATE
 from shared.privacy.ledger import PrivacyLedger, Purpose, Release, read_balance
 from simulations.private import LeftOut, PrivateSite
-from simulations.report.losses import HELD_BACK
+from simulations.report.losses import HELD_BACK, losses
 from simulations.spent import Spent, clip_course, course, spent
 from tests.unit.test_report import changed, finished, report, whole
 
@@ -150,8 +150,34 @@ def test_under_privacy_the_report_draws_no_loss_without_saying_that_it_is_noised
     out.mkdir()
     page = report(out, dataclasses.replace(whole(), config=PRIVATE_CONFIG, records=rounds(), spent=found(root)))
     assert HELD_BACK in page.text
+    assert "training, with the noise of differential privacy" in page.text
     assert "standard deviation of 0.39" in page.text  # 10 x 4 / 102.4
     assert "held-out normal data (the model" not in page.html
+
+
+def test_a_noised_loss_is_drawn_with_its_mean_over_several_rounds() -> None:
+    records = [changed(finished(number), metrics={"train_loss": 1.5}) for number in range(1, 40)]
+    drawn = losses(records, noise=0.3)
+    assert drawn is not None
+    assert "its mean over 15 rounds" in drawn.svg
+    assert "its mean over" not in (losses(records) or drawn).svg
+
+
+def test_a_central_claim_is_of_plants_and_of_all_of_them(tmp_path: Path) -> None:
+    event = Event(20.0, 1.0, 1)
+    release = Release("a", 2, "weights", "00", event, 1e-5, "one plant", "2026-01-01T00:00:00+00:00")
+    PrivacyLedger(tmp_path / "privacy" / "all-plants").charge(release, 3.0)
+    central = PRIVATE_CONFIG.recipe.privacy.model_copy(update={"mode": "central"})
+    config = PRIVATE_CONFIG.model_copy(update={"recipe": PRIVATE_CONFIG.recipe.model_copy(update={"privacy": central})})
+    said = spent(tmp_path, "a", config, [changed(one, metrics={}) for one in rounds()], (), ())
+    assert said is not None
+    assert "for all plants together" in said.short[0]
+    assert said.short[1] == "  for each plant"
+    out = tmp_path / "page"
+    out.mkdir()
+    page = report(out, dataclasses.replace(whole(), config=config, records=[finished(1)], spent=said))
+    assert "but not against the coordinator" in page.text
+    assert "clip C" not in page.text
 
 
 def test_without_privacy_the_report_says_nothing_of_it(tmp_path: Path) -> None:

@@ -115,11 +115,11 @@ def test_a_state_is_a_value() -> None:
     assert GlobalModel(STATE.model.weights, STATE.model.clusters).digest == digest
 
 
-def test_adam_moves_the_model_towards_the_mean_by_its_rate_and_keeps_its_moments() -> None:
+def test_adam_moves_the_model_against_the_mean_gradient_by_its_rate_and_keeps_its_moments() -> None:
     config = settings(rounds={"server_optimizer": "adam", "server_learning_rate": 0.01})
     outcome = settle(STATE, step_of(Action.TRAIN, 0, config), config, conducted(3, shifted(5.0)))
     moved = outcome.state.model.weights["head.bias"] - WEIGHTS["head.bias"]
-    np.testing.assert_allclose(moved, 0.01, rtol=1e-4)
+    np.testing.assert_allclose(moved, -0.01, rtol=1e-4)
     assert outcome.state.optimizer.step == 1
     again = settle(outcome.state, step_of(Action.TRAIN, 0, config), config, conducted(3, shifted(5.0)))
     assert again.state.optimizer.step == 2
@@ -146,9 +146,9 @@ def test_a_model_that_no_plant_would_take_is_not_committed(rate: float) -> None:
 def test_at_a_rate_that_may_be_set_a_model_at_the_edge_is_not_pushed_over_it() -> None:
     config = settings(rounds={"server_optimizer": "adam", "server_learning_rate": 10.0})
     edge = {name: np.full(value.shape, 9_995, np.float32) for name, value in WEIGHTS.items()}
-    mean = {name: value + np.float32(1) for name, value in edge.items()}
+    gradient = {name: -np.ones_like(value) for name, value in edge.items()}
     state = replace(STATE, model=GlobalModel(edge, CLUSTERS))
-    outcome = settle(state, step_of(Action.TRAIN, 0, config), config, conducted(3, mean))
+    outcome = settle(state, step_of(Action.TRAIN, 0, config), config, conducted(3, gradient))
     assert isinstance(outcome, Skipped)
     assert "Adam step at server_learning_rate 10" in outcome.record.reason
 
