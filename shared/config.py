@@ -47,16 +47,25 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _latent(given: dict[str, Any]) -> int:
+    """The published size: the smaller LSTM of cnn-lstm is its latent."""
+    return 32 if given.get("name") == "cnn-lstm" else 16
+
+
 class DetectorConfig(_Group):
-    """The network. Defaults: Khan 2026 (doi 10.55529/jaimlnn.61.31.41), section 3, with a bounded bottleneck."""
+    """The network. Defaults: Khan 2026 (doi 10.55529/jaimlnn.61.31.41), section 3, with a bounded bottleneck.
+
+    What `hidden` and `layers` mean to the other detectors: docs/detectors.md.
+    """
 
     name: Text = "hac-uml"
     window: Annotated[int, Field(ge=2, le=10_000)] = 30
     hidden: Annotated[int, Field(ge=1, le=4096)] = 64
     layers: Annotated[int, Field(ge=1, le=8)] = 2
-    latent: Annotated[int, Field(ge=1, le=1024)] = 16
+    latent: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_latent)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bottleneck: Literal["tanh", "linear"] = "tanh"
+    kl_weight: Annotated[float, Field(ge=0, le=1e3)] = 1.0  # vae only: of the divergence from the Gaussian prior
 
 
 class PreprocessConfig(_Group):

@@ -71,6 +71,7 @@ def gather(config: RunConfig) -> Gathered:
         notes += [*site.repairs, *repairs, *_test_notes(site)]
     if len(usable) < 2:
         raise _too_few(len(usable), len(sites), refusals)
+    build(config.recipe.detector, usable[0].schema.dim)  # refused before anything is written, if it cannot be built
     _check_central(config, usable)
     # What changed the data comes first; constant tags are many, and common.
     ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))

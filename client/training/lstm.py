@@ -30,7 +30,7 @@ class Way:
     Attributes:
         into_GI: W_ih.
         over_GH: W_hh.
-        bias_G: the sum of both biases.
+        bias_G: the sum of both biases; 0 without.
         reverse: whether time runs backwards.
     """
 
@@ -48,8 +48,10 @@ class Way:
     def of(layer: nn.LSTM, reverse: bool) -> Way:
         """One way of a layer."""
         kinds, end = ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), "_reverse" if reverse else ""
-        into_GI, over_GH, *biases = (getattr(layer, f"{kind}_l0{end}").detach() for kind in kinds)
-        return Way(into_GI, over_GH, biases[0] + biases[1], reverse)
+        own = kinds if layer.bias else kinds[:2]
+        into_GI, over_GH, *biases = (getattr(layer, f"{kind}_l0{end}").detach() for kind in own)
+        bias_G = biases[0] + biases[1] if layer.bias else over_GH.new_zeros(len(over_GH))
+        return Way(into_GI, over_GH, bias_G, reverse)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _with_dp_layers(detector: Detector) -> Detector:
 def _dp_lstm(layer: nn.LSTM) -> nn.Module:
     from opacus.layers import DPLSTM
 
-    shape = {"batch_first": layer.batch_first, "bidirectional": layer.bidirectional}
+    shape = {"batch_first": layer.batch_first, "bidirectional": layer.bidirectional, "bias": layer.bias}
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and not used
         made: nn.Module = DPLSTM(layer.input_size, layer.hidden_size, **shape).to(layer.weight_ih_l0.device)
     own = dict(made.named_parameters())

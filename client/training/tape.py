@@ -128,8 +128,8 @@ def _refusal(layer: nn.Module) -> str:
     if _own(layer) and type(layer) not in _FORWARDS:
         return "its gradient is not a sum of products"
     if isinstance(layer, nn.LSTM):
-        good = layer.num_layers == 1 and layer.proj_size == 0 and layer.batch_first and layer.bias
-        return "" if good else "an LSTM must have one layer, biases, no projection, and the batch first"
+        good = layer.num_layers == 1 and layer.proj_size == 0 and layer.batch_first
+        return "" if good else "an LSTM must have one layer, no projection, and the batch first"
     if isinstance(layer, nn.Conv1d):
         good = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
         return "" if good else "a convolution must have one group, and zeros as padding, counted"
@@ -231,12 +231,13 @@ class _Lstm(torch.autograd.Function):
         downward_TNI = torch.zeros_like(rows_TNI) if ctx.needs_input_grad[1] else None
         for way, passed, part_NTH in zip(ways, passes, upward_NTX.chunk(len(ways), 2), strict=True):
             deltas_TNG = lstm.back(part_NTH.transpose(0, 1).clone(memory_format=torch.contiguous_format), passed, way)
-            factors = (
+            factors = [
                 _factor(name, layer, [f"weight_ih_l0{way.suffix}"], rows_TNI),
                 _factor(name, layer, [f"weight_hh_l0{way.suffix}"], passed.inputs),
-                _factor(name, layer, [f"bias_ih_l0{way.suffix}", f"bias_hh_l0{way.suffix}"], None),
-            )
-            tape.products.append(Product(deltas_TNG, factors))
+            ]
+            if layer.bias:
+                factors.append(_factor(name, layer, [f"bias_ih_l0{way.suffix}", f"bias_hh_l0{way.suffix}"], None))
+            tape.products.append(Product(deltas_TNG, tuple(factors)))
             if downward_TNI is not None:
                 downward_TNI += times(deltas_TNG, way.into_GI.T)
         ctx.kept = None  # the cells go; gates became deltas

@@ -1,6 +1,21 @@
 """Detectors. Importing this package registers all of them."""
 
 from shared.detectors.base import ClusterTarget, Detector, Loss, WindowScores, build, cluster_target, known
+from shared.detectors.cnn_lstm import CnnLstm
 from shared.detectors.hac_uml import HacUml
+from shared.detectors.multiscale import Multiscale
+from shared.detectors.vae import Vae
 
-__all__ = ["ClusterTarget", "Detector", "HacUml", "Loss", "WindowScores", "build", "cluster_target", "known"]
+__all__ = [
+    "ClusterTarget",
+    "CnnLstm",
+    "Detector",
+    "HacUml",
+    "Loss",
+    "Multiscale",
+    "Vae",
+    "WindowScores",
+    "build",
+    "cluster_target",
+    "known",
+]

@@ -37,11 +37,19 @@ class ClusterTarget:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and its two parts, scalars; `total = reconstruction + alpha * cluster`."""
+    """A loss and its parts, scalars; `total = reconstruction + alpha * cluster + prior`.
+
+    Attributes:
+        total: what is minimised.
+        reconstruction: mean squared error.
+        cluster: divergence from the target.
+        prior: what a detector asks of its latents besides, weighted; 0 for most.
+    """
 
     total: Tensor
     reconstruction: Tensor
     cluster: Tensor
+    prior: Tensor | float = 0.0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ OPSET = 17
 _IR_VERSION = 9
 _FLOAT = onnx.TensorProto.FLOAT
 _MICROSOFT = "com.microsoft"
+_Constants = dict[str, onnx.TensorProto]
+_Floats = NDArray[np.float32]
 
 
 class Graph:
@@ -47,10 +49,56 @@ class Graph:
         return self.node("Reshape", [value, self.constant(f"{to}.shape", np.array(shape, np.int64))], [to])
 
     def linear(self, value: str, layer: str, to: str) -> str:
-        """`x W^T + b` over the last axis of an nn.Linear."""
+        """`x W^T + b` over the last axis of an nn.Linear; b may be missing."""
         weight = self.constant(f"{layer}.weight", self._weights[f"{layer}.weight"].T)
+        if f"{layer}.bias" not in self._weights:
+            return self.node("MatMul", [value, weight], [to])
         product = self.node("MatMul", [value, weight], [f"{to}.product"])
         return self.node("Add", [product, self.constant(f"{layer}.bias", self._weights[f"{layer}.bias"])], [to])
+
+    def latents(self, value: str, layer: str, bottleneck: str) -> str:
+        """The linear layer that gives the graph's `latents`, bounded if the bottleneck is."""
+        if bottleneck != "tanh":
+            return self.linear(value, layer, "latents")
+        return self.node("Tanh", [self.linear(value, layer, "latents.free")], ["latents"])
+
+    def conv(self, value: str, layer: str, to: str, dilation: int = 1) -> str:
+        """One nn.Conv1d of odd kernel over (N, C, W), padded with zeros to as many steps as came in."""
+        weight = self._weights[f"{layer}.weight"]
+        constants = [self.constant(f"{layer}.{part}", self._weights[f"{layer}.{part}"]) for part in ("weight", "bias")]
+        pads = [dilation * (weight.shape[2] // 2)] * 2
+        return self.node("Conv", [value, *constants], [to], dilations=[dilation], pads=pads)
+
+    def normalised(self, value: str, width: int, to: str) -> str:
+        """Each row in units of its own mean and deviation: functional.layer_norm without trained factors."""
+        ones = self.constant(f"{to}.ones", np.ones(width, np.float32))
+        return self.node("LayerNormalization", [value, ones], [to], axis=-1, epsilon=1e-5)
+
+    def attention(self, value: str, layer: str, heads: int) -> str:
+        """`shared.detectors.layers.Attention` over (1, T, C); returns the name of (1, T, C)."""
+        inner = self._weights[f"{layer}.query.weight"].shape[0]
+        depth = inner // heads
+
+        def split(part: str, perm: list[int]) -> str:
+            rows = self.linear(value, f"{layer}.{part}", f"{layer}.{part}.rows")
+            rows = self.reshape(rows, [0, 0, heads, depth], f"{layer}.{part}.heads")
+            return self.node("Transpose", [rows], [f"{layer}.{part}.split"], perm=perm)
+
+        scale = self.constant(f"{layer}.scale", np.array(depth**-0.5, np.float32))
+        keys = [split("query", [0, 2, 1, 3]), split("key", [0, 2, 3, 1])]
+        scaled = self.node("Mul", [self.node("MatMul", keys, [f"{layer}.products"]), scale], [f"{layer}.scaled"])
+        shares = self.node("Softmax", [scaled], [f"{layer}.shares"])
+        seen = self.node("MatMul", [shares, split("value", [0, 2, 1, 3])], [f"{layer}.seen"])
+        beside = self.node("Transpose", [seen], [f"{layer}.beside"], perm=[0, 2, 1, 3])
+        return self.linear(self.reshape(beside, [0, 0, inner], f"{layer}.joined"), f"{layer}.out", f"{layer}.given")
+
+    def twice(self, value: str, steps: int, kept: int, to: str) -> str:
+        """Every step of (T, 1, C) twice, and of these the first `kept`: (kept, 1, C)."""
+        shape = self.constant(f"{to}.pairs", np.array([steps, 2, 1], np.int64))
+        pairs = self.node("Expand", [value, shape], [f"{to}.expanded"])  # T, 2, C
+        rows = self.reshape(pairs, [2 * steps, 1, -1], f"{to}.all")
+        ends = [self.constant(f"{to}.{name}", np.array([at], np.int64)) for name, at in (("from", 0), ("to", kept))]
+        return self.node("Slice", [rows, *ends], [to])
 
     def lstm(self, value: str, layer: str, both_ways: bool, last_only: bool = False) -> str:
         """One nn.LSTM layer over (W, N, D).
@@ -103,14 +151,20 @@ def _described(shapes: Mapping[str, Sequence[int]]) -> list[onnx.ValueInfoProto]
 
 
 def in_eight_bits(graph: bytes) -> bytes:
-    """The same model with the weights of its LSTM layers in 8 bits, one scale a gate and unit: a quarter of the bytes.
+    """The same model with its large weights in 8 bits, one scale a gate and unit, column or channel: a quarter of the
+    bytes.
 
-    Runs in onnxruntime only (its operator DynamicQuantizeLSTM, which takes the inputs to 8 bits, too). Linear layers
+    Runs in onnxruntime only. LSTM and linear layers take their inputs to 8 bits, too (its operators DynamicQuantizeLSTM
+    and DynamicQuantizeMatMul); a convolution's weights become floats again on their way in. Linear layers beside LSTMs
     stay as they are: they are few, and the last one gives the reconstruction.
     """
     model = onnx.load_from_string(graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = [_eight_bit_lstm(node, constants) if node.op_type == "LSTM" else node for node in model.graph.node]
+    kinds = {node.op_type for node in model.graph.node}
+    known = {"LSTM": _eight_bit_lstm, "Conv": _eight_bit_conv}
+    if "LSTM" not in kinds:
+        known["MatMul"] = _eight_bit_matmul
+    nodes = [new for node in model.graph.node for new in known.get(node.op_type, _as_it_is)(node, constants)]
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants.values())
@@ -118,17 +172,53 @@ def in_eight_bits(graph: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _eight_bit_lstm(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> onnx.NodeProto:
+def _as_it_is(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
+    return [node]
+
+
+def _eight_bit_lstm(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
     """The node's counterpart; its two weights are replaced among the constants."""
     value, weight, recurrent, bias = node.input[:4]
     scaled: list[str] = []
     for name in (weight, recurrent):
         gates_KGI = numpy_helper.to_array(constants[name]).astype(np.float32)  # ways K, gates and units G, inputs I
-        scale_KG = np.maximum(np.abs(gates_KGI).max(axis=2) / 127, np.finfo(np.float32).tiny)
-        eight_KIG = np.round(gates_KGI / scale_KG[:, :, None]).astype(np.int8).transpose(0, 2, 1)
-        parts = {name: eight_KIG, f"{name}.scale": scale_KG, f"{name}.zero": np.zeros(scale_KG.shape, np.int8)}
+        eight_KGI, scale_KG = _in_steps(gates_KGI, (2,))
+        parts = _parts(name, eight_KGI.transpose(0, 2, 1), scale_KG[:, :, 0])
         constants |= {key: numpy_helper.from_array(np.ascontiguousarray(part), key) for key, part in parts.items()}
         scaled += [f"{name}.scale", f"{name}.zero"]
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     inputs = [value, weight, recurrent, bias, "", "", "", "", *scaled]
-    return helper.make_node("DynamicQuantizeLSTM", inputs, list(node.output), domain=_MICROSOFT, **attributes)
+    return [helper.make_node("DynamicQuantizeLSTM", inputs, list(node.output), domain=_MICROSOFT, **attributes)]
+
+
+def _eight_bit_matmul(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
+    """The counterpart of a product with a weight; other products stay."""
+    value, name = node.input
+    if name not in constants:
+        return [node]
+    eight_IG, scale_1G = _in_steps(numpy_helper.to_array(constants[name]), (0,))
+    parts = _parts(name, eight_IG, scale_1G[0])
+    constants |= {key: numpy_helper.from_array(part, key) for key, part in parts.items()}
+    return [helper.make_node("DynamicQuantizeMatMul", [value, *parts], list(node.output), domain=_MICROSOFT)]
+
+
+def _eight_bit_conv(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
+    """The node, and before it one that makes floats of its weight."""
+    value, name, bias = node.input
+    eight_CIK, scale_C11 = _in_steps(numpy_helper.to_array(constants[name]), (1, 2))
+    parts = _parts(name, eight_CIK, scale_C11[:, 0, 0])
+    constants |= {key: numpy_helper.from_array(part, key) for key, part in parts.items()}
+    floats = helper.make_node("DequantizeLinear", list(parts), [f"{name}.float"], axis=0)
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return [floats, helper.make_node("Conv", [value, f"{name}.float", bias], list(node.output), **attributes)]
+
+
+def _in_steps(weight: _Floats, axes: tuple[int, ...]) -> tuple[NDArray[np.int8], _Floats]:
+    """A weight in 255 steps about 0, and their size, one for everything along the axes."""
+    scale = np.maximum(np.abs(weight).max(axis=axes, keepdims=True) / 127, np.finfo(np.float32).tiny)
+    return np.round(weight / scale).astype(np.int8), scale
+
+
+def _parts(name: str, eight: NDArray[np.int8], scale: _Floats) -> dict[str, NDArray[np.generic]]:
+    """What takes a weight's place: steps, their size, and where 0 is."""
+    return {name: eight, f"{name}.scale": scale, f"{name}.zero": np.zeros(scale.shape, np.int8)}

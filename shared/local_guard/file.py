@@ -69,7 +69,7 @@ def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
     values = np.frombuffer(numbers, "<f8").astype(np.float64)
     values.setflags(write=False)
     mean_LD, precision_PP = values[:size].reshape(head.lags, dim), values[size:].reshape(size, size)
-    if not np.isfinite(values).all() or not _positive(precision_PP):
+    if not np.isfinite(values).all() or not positive(precision_PP):
         raise BundleInvalid(f"{source} holds no mean and precision.")
     model = LagModel(mean_LD, precision_PP)
     kept = (head.threshold, head.calibration, head.fitted_on, head.bursts, head.most)
@@ -86,9 +86,9 @@ def _parted(data: bytes, source: str) -> tuple[_Head, bytes]:
         raise BundleInvalid(f"{source} has an unreadable head: {error}.") from error
 
 
-def _positive(matrix_PP: Float64Array) -> bool:
-    """Whether a matrix is symmetric and positive definite."""
-    if not np.array_equal(matrix_PP, matrix_PP.T):
+def positive(matrix_PP: Float64Array) -> bool:
+    """Whether a matrix is finite, symmetric and positive definite."""
+    if not np.isfinite(matrix_PP).all() or not np.array_equal(matrix_PP, matrix_PP.T):
         return False
     try:
         np.linalg.cholesky(matrix_PP)

@@ -23,7 +23,7 @@ from shared.series import BoolArray
 Values = NDArray[np.floating[Any]]
 
 _CHUNK = 2048  # windows that are laid out in memory at once
-_LEAST_SPREAD = 1e-12  # of a prepared column; below it there are rounding errors
+LEAST_SPREAD = 1e-12  # of a prepared column; below it there are rounding errors
 
 
 @dataclass(frozen=True)
@@ -161,28 +161,39 @@ def learn(chunks: Iterable[Values]) -> LagModel:
         sum_P += offset_nP.sum(axis=0)
         square_PP += offset_nP.T @ offset_nP
     mean_P = sum_P / count
-    precision_PP = _precision(square_PP / count - np.outer(mean_P, mean_P), count)
+    precision_PP = precision(square_PP / count - np.outer(mean_P, mean_P), count)
     mean_LD = origin_LD + mean_P.reshape(origin_LD.shape)
     for array in (mean_LD, precision_PP):
         array.setflags(write=False)
     return LagModel(mean_LD, precision_PP)
 
 
-def _precision(covariance_PP: Float64Array, count: int) -> Float64Array:
-    """Inverse of the covariance, shrunk in units of each column's own spread; a column without any keeps its unit."""
-    spread_P = np.sqrt(np.maximum(np.diagonal(covariance_PP), 0.0))
-    units_P = np.where(spread_P > _LEAST_SPREAD, spread_P, 1.0)
-    inverse_PP = np.linalg.inv(shrunk(covariance_PP / np.outer(units_P, units_P), count))
+def precision(covariance_PP: Float64Array, count: float, share: float | None = None) -> Float64Array:
+    """Inverse of the covariance, shrunk in units of each column's own spread; a column without any keeps its unit.
+
+    Args:
+        covariance_PP: of `count` rows, with divisor `count`; not all 0.
+        count: rows that it rests on.
+        share: how far it is drawn, in (0, 1]; None: by the oracle approximating rule.
+
+    Returns:
+        float64 (P, P), symmetric, positive definite.
+    """
+    units_P = units(covariance_PP)
+    unitless_PP = covariance_PP / np.outer(units_P, units_P)
+    inverse_PP = np.linalg.inv(drawn(unitless_PP, oracle_share(unitless_PP, count) if share is None else share))
     precision_PP: Float64Array = (inverse_PP + inverse_PP.T) / 2 / np.outer(units_P, units_P)
     return precision_PP
 
 
-def shrunk(covariance_PP: Float64Array, count: int) -> Float64Array:
-    """A covariance drawn towards `m I`, m its mean variance, by the oracle approximating rule.
+def units(covariance_PP: Float64Array) -> Float64Array:
+    """Each column's spread, float64 (P,); 1 for a column without any."""
+    spread_P = np.sqrt(np.maximum(np.diagonal(covariance_PP), 0.0))
+    return np.where(spread_P > LEAST_SPREAD, spread_P, 1.0)
 
-    Chen, Wiesel, Eldar and Hero 2010, "Shrinkage algorithms for MMSE covariance estimation", IEEE Trans. Signal
-    Processing 58(10), equation 23: `(1 - r) S + r m I` with
-    `r = min(1, ((1 - 2/P) tr(S^2) + tr(S)^2) / ((n + 1 - 2/P) (tr(S^2) - tr(S)^2 / P)))`.
+
+def shrunk(covariance_PP: Float64Array, count: float) -> Float64Array:
+    """A covariance drawn towards `m I`, m its mean variance, by the oracle approximating rule (`oracle_share`).
 
     Args:
         covariance_PP: of `count` rows, with divisor `count`; not all 0.
@@ -195,9 +206,25 @@ def shrunk(covariance_PP: Float64Array, count: int) -> Float64Array:
         >>> shrunk(np.array([[1.0, 1.0], [1.0, 1.0]]), 99).round(3).tolist()
         [[1.0, 0.98], [0.98, 1.0]]
     """
+    return drawn(covariance_PP, oracle_share(covariance_PP, count))
+
+
+def drawn(covariance_PP: Float64Array, share: float) -> Float64Array:
+    """`(1 - r) S + r m I`, m the mean variance."""
+    size = len(covariance_PP)
+    towards = share * float(np.trace(covariance_PP)) / size
+    drawn_PP: Float64Array = (1 - share) * covariance_PP + towards * np.eye(size)
+    return drawn_PP
+
+
+def oracle_share(covariance_PP: Float64Array, count: float) -> float:
+    """How far to draw a covariance of `count` rows towards `m I`, in [0, 1].
+
+    Chen, Wiesel, Eldar and Hero 2010, "Shrinkage algorithms for MMSE covariance estimation", IEEE Trans. Signal
+    Processing 58(10), equation 23:
+    `r = min(1, ((1 - 2/P) tr(S^2) + tr(S)^2) / ((n + 1 - 2/P) (tr(S^2) - tr(S)^2 / P)))`.
+    """
     size = len(covariance_PP)
     trace, of_square = float(np.trace(covariance_PP)), float(np.sum(covariance_PP**2))
     unlike = (count + 1 - 2 / size) * (of_square - trace**2 / size)
-    share = min(1.0, ((1 - 2 / size) * of_square + trace**2) / unlike) if unlike > 0 else 1.0
-    drawn_PP: Float64Array = (1 - share) * covariance_PP + share * trace / size * np.eye(size)
-    return drawn_PP
+    return min(1.0, ((1 - 2 / size) * of_square + trace**2) / unlike) if unlike > 0 else 1.0

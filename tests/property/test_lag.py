@@ -1,0 +1,96 @@
+"""The lag model on any plants: their sum is the pooled data's, secretly summed or not, and a stream is the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.lag.calibrate import calibrated
+from shared.lag.learn import fit_mahalanobis, fit_var
+from shared.lag.sums import Moments, moments
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def federations(draw: st.DrawFn) -> tuple[list[np.ndarray], int]:
+    """One to eight sites' prepared rows, some tags constant or repeated, and a number of lags."""
+    rng = np.random.default_rng(draw(SEEDS))
+    width, lags = draw(st.integers(1, 6)), draw(st.integers(0, 4))
+    mixing = rng.normal(size=(3, width))
+    sites = [
+        np.clip(rng.normal(size=(draw(st.integers(0, 80)), 3)).cumsum(axis=0) @ mixing / 5, -20, 20)
+        for _ in range(draw(st.integers(1, 7)))
+    ]
+    sites.append(np.clip(rng.normal(size=(60, 3)).cumsum(axis=0) @ mixing / 5, -20, 20))
+    for site in sites:
+        if draw(st.booleans()):
+            site[:, 0] = draw(st.sampled_from([0.0, 3.0]))
+        if draw(st.booleans()):
+            site[:, -1] = site[:, 0]
+    return sites, lags
+
+
+def pooled(sites: list[np.ndarray], lags: int) -> Moments:
+    starts = np.cumsum([0, *(len(site) for site in sites[:-1])])
+    return moments(np.concatenate(sites), tuple(int(start) for start in starts), lags)
+
+
+def summed(sites: list[np.ndarray], lags: int) -> Moments:
+    total = Moments.none(sites[0].shape[1], lags)
+    for site in sites:
+        total = total + moments(site, lags=lags)
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(federations(), SEEDS)
+def test_the_sum_of_the_sites_gives_the_pooled_solution_in_any_order(
+    federation: tuple[list[np.ndarray], int], seed: int
+) -> None:
+    sites, lags = federation
+    order = np.random.default_rng(seed).permutation(len(sites))
+    whole, parts = pooled(sites, lags), summed([sites[k] for k in order], lags)
+    assert parts.rows == whole.rows
+    for fit in (fit_mahalanobis, fit_var):
+        one, other = fit(whole), fit(parts)
+        np.testing.assert_allclose(other.mean_LD, one.mean_LD, rtol=1e-8, atol=1e-8)
+    one, other = fit_mahalanobis(whole).precision_PP, fit_mahalanobis(parts).precision_PP
+    np.testing.assert_allclose(other, one, atol=1e-8 * np.abs(one).max())
+    np.testing.assert_allclose(fit_var(parts).weights_ZD, fit_var(whole).weights_ZD, atol=1e-8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(federations(), SEEDS)
+def test_sums_under_masks_give_the_same_model(federation: tuple[list[np.ndarray], int], seed: int) -> None:
+    """Additive masks in whole numbers of 2^-24 modulo 2^64, as secure aggregation sums: no site's numbers are seen."""
+    sites, lags = federation
+    sent = [moments(site, lags=lags).vector_Q for site in sites]
+    rng, masked = np.random.default_rng(seed), []
+    masks = [rng.integers(0, 2**64, sent[0].shape, np.uint64) for _ in sites]
+    for k, vector_Q in enumerate(sent):
+        whole_Q = np.round(vector_Q * 2**24).astype(np.int64).astype(np.uint64)
+        masked.append(whole_Q + masks[k] - masks[(k + 1) % len(masks)])
+    total_Q = np.sum(masked, axis=0, dtype=np.uint64).astype(np.int64) / 2**24
+    found = Moments(total_Q, sites[0].shape[1], lags)
+    np.testing.assert_allclose(fit_var(found).weights_ZD, fit_var(pooled(sites, lags)).weights_ZD, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(federations(), SEEDS, st.sampled_from([np.float32, np.float64]))
+def test_a_stream_gives_the_bits_of_the_batch(
+    federation: tuple[list[np.ndarray], int], seed: int, kind: type[np.floating]
+) -> None:
+    sites, lags = federation
+    learnt, rng = summed(sites, lags), np.random.default_rng(seed)
+    held = sites[-1].astype(kind)
+    scorer = calibrated(fit_mahalanobis(learnt), fit_var(learnt), held)
+    live = np.concatenate(sites).astype(kind) + rng.normal(0, 0.3, (sum(map(len, sites)), held.shape[1])).astype(kind)
+    live[rng.random(live.shape) < 0.01] = rng.choice([np.nan, np.inf, 1e6])
+    starts = (0, int(rng.integers(1, len(live))))
+    batch, streamed = scorer.score_rows(live, starts), []
+    for begin, end in zip(starts, [*starts[1:], len(live)], strict=True):
+        stream = scorer.stream()
+        streamed += [np.nan if score is None else score for score in map(stream.step, live[begin:end])]
+    np.testing.assert_array_equal(batch, streamed)
