@@ -15,12 +15,7 @@ from functools import partial
 from server import phases, private
 from server.aggregate import Fold, RunningMean
 from server.attendance import Attendance, Question, distinct
-from server.channel import LEFT
-from server.channel import Arrival as Arrival
-from server.channel import Channel as Channel
-from server.channel import Journal as Journal
-from server.channel import Observer as Observer
-from server.channel import Silent as Silent
+from server.channel import LEFT, Arrival, Channel, Journal, Observer, Silent
 from server.ordered import OrderedFold
 from server.phases import Action, Step
 from server.replays import Replays

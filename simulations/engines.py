@@ -18,7 +18,7 @@ from flwr.app import Context, RecordDict
 import server.app
 from client.agent import local
 from client.app import app as client_app
-from server.coordinator import Observer
+from server.channel import Observer
 from server.store.store import RoundStore
 from shared.config import EngineConfig
 from shared.errors import MissingExtra, RunFailed

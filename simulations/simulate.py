@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from client.agent.local import plant_folders
 from client.training.tensors import resolve_device
-from server.coordinator import Observer
+from server.channel import Observer
 from server.phases import plan
 from server.store.store import RoundStore
 from shared import detectors, thresholds
