@@ -1,6 +1,6 @@
 """Rows that a person confirms as normal go into the calibration ring, `STATE/ring` (`shared.ring`).
 
-The newest rows are remembered, 2 MB of them (2.8 hours of 51 tags at 1 Hz), in memory only: what was not confirmed by
+The newest rows are remembered, 1 MB of them (1.4 hours of 51 tags at 1 Hz), in memory only: what was not confirmed by
 then, or before the process ended, is not there to be confirmed. A time with an alarm in it is refused as a whole,
 whatever became of the alarm.
 """
@@ -20,7 +20,7 @@ from shared.schema import SensorSchema
 from shared.series import FloatArray
 
 FOLDER = "ring"
-MOST_BYTES = 2 * 2**20
+MOST_BYTES = 2**20
 
 
 class Remembered:
