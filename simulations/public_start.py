@@ -1,7 +1,6 @@
 """Weights to begin a private run with, trained on plants that are made: public by construction, so they cost nothing.
 
-Nothing of the run's own plants goes into them but the number of tags. Pretraining on public plants halves the error of
-few noisy steps (notes on privacy, section 3); which plants fit follows from the data set's tags.
+Nothing of the run's own plants goes into them but the number of tags. Which plants fit follows from the tags.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from shared.errors import LedgerBroken
 from shared.privacy.accounting import Event, upper
 
 TORN = b"#torn"
-PURPOSES = ("weights", "centroids", "ranges", "moments")
 Purpose = Literal["weights", "centroids", "ranges", "moments"]
 
 Kind = TypeVar("Kind")

@@ -19,7 +19,8 @@ from shared.errors import PrivacyUnmet
 from shared.privacy.accounting import Event, epsilon, multiplier_for, together
 
 STATISTIC_SHARE = 0.4
-"""Of epsilon, for all cluster exchanges alone: costs the training some 10 % more noise (docs/privacy.md)."""
+"""Of epsilon, for all cluster exchanges alone. 23 of them cost 150 training exchanges 7 to 10 % more noise at epsilon 8
+to 1: `spend` with and without them."""
 
 RANGES_SHARE = 0.2
 """Of epsilon, for the histograms of the operating ranges, where a plant asks for them."""
@@ -147,7 +148,8 @@ def ranges_event(privacy: PrivacyConfig) -> Event:
 def least_epsilon(records: int) -> float | None:
     """The epsilon that a plant with so many records could honestly offer under the recipe; None: none up to 8.
 
-    At least 5,000: 1; at least 1,500: 3; at least 500: 8 (measured: docs/privacy.md).
+    At least 5,000: 1; at least 1,500: 3; at least 500: 8. A rule of thumb from a study with simulated plants and small
+    networks that is not in this repository; docs/privacy.md says what was measured here.
 
     Example:
         >>> least_epsilon(6000), least_epsilon(1500), least_epsilon(499)

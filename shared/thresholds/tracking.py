@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
 from typing import Annotated
@@ -83,7 +84,7 @@ class Still:
         return TrackerState(threshold=name, position=self.position, learnt=self.learnt, numbers=numbers, ring=ring)
 
 
-class Moving(Still):
+class Moving(Still, ABC):
     """The cage; a kind of tracker says what it learns and where it would like to stand."""
 
     def __init__(self, threshold: Threshold, start: Tracking, state: TrackerState | None = None) -> None:
@@ -112,11 +113,13 @@ class Moving(Still):
         ratio = min(max(spread / self.start.spread, _RATIO[0]), _RATIO[1])
         return centre + (self.threshold.value - self.start.centre) * ratio
 
+    @abstractmethod
     def _learn(self, score: float) -> None:
-        raise NotImplementedError
+        """Take in one score that was no alarm."""
 
+    @abstractmethod
     def _target(self) -> float:
-        raise NotImplementedError
+        """Where the threshold would stand by the scores taken in."""
 
 
 class Ewma(Moving):

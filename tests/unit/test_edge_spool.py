@@ -43,6 +43,9 @@ class To(Delivering):
             raise GivenUp("not wanted")
         self.got.append((key, body))
 
+    async def _release(self) -> None:
+        """It holds nothing open."""
+
 
 async def settled(sink: To, waiting: int = 0) -> None:
     async with asyncio.timeout(10):

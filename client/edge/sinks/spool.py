@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import sqlite3
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +168,7 @@ class GivenUp(Exception):
     """The other side has a record and will never take it: sending it again is of no use."""
 
 
-class Delivering:
+class Delivering(ABC):
     """Base of the sinks that deliver one record after the other. A subclass gives `_deliver`.
 
     Args:
@@ -235,6 +236,7 @@ class Delivering:
         self._lost += len(self._memory)
         self._disk.shutdown(wait=False)
 
+    @abstractmethod
     async def _deliver(self, key: str, body: bytes) -> None:
         """Hand one record to the other side; return when it has it.
 
@@ -242,8 +244,8 @@ class Delivering:
             GivenUp: it will never take it.
             Exception: any other: its text is told, and it is tried again later.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def _release(self) -> None:
         """Let go of connections."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -22,7 +23,7 @@ class Lost(Exception):
     """The other side is gone, or never answered: connect again."""
 
 
-class Live:
+class Live(ABC):
     """Base of the sources that hold a connection. A subclass gives `_session`.
 
     Args:
@@ -68,13 +69,13 @@ class Live:
             self._filled.clear()
             await self._filled.wait()
 
+    @abstractmethod
     async def _session(self) -> None:
         """Connect, call `_up`, feed the assembler and `_flush` until the other side is lost.
 
         Raises:
             Exception: any: its text is told, and a fresh session begins.
         """
-        raise NotImplementedError
 
     def _words(self, error: Exception) -> str:
         """What an error of a session means, for a person."""

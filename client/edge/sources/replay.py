@@ -11,6 +11,7 @@ import csv
 import importlib
 import stat
 import time as wall_clock
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,7 @@ class Replay:
         return min(max(time - last, 0.0), _LONGEST_WAIT * self._period) / self._speed
 
 
-class _Rows:
+class _Rows(ABC):
     """Rows of a table as samples.
 
     Args:
@@ -122,7 +123,7 @@ class _Rows:
         self._refused, self._order = Refused(), Order(settings.schema.period_s)
         self._number, self._unread = 0, 0
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most formats hold nothing open
         """Let the file go."""
 
     def __iter__(self) -> Iterator[Sample | Notice | None]:
@@ -137,9 +138,9 @@ class _Rows:
         unread = f", {self._unread} cells are no numbers and were taken as missing" if self._unread else ""
         yield self._refused.ended(last, f"{self._path} ends after {self._number} rows{unread}")
 
+    @abstractmethod
     def _cells(self) -> Iterator[tuple[int, Sequence[str] | str]]:
         """Number of the line, and its cells or why it has none; an empty text is an empty line."""
-        raise NotImplementedError
 
     def _made(self, line: int, cells: Sequence[str] | str) -> list[Sample | Notice]:
         if not cells:
