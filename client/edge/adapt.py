@@ -83,8 +83,11 @@ class Adaptation:
 
     def step(self, score: float, mode: int | None = None, quiet: bool = True) -> float:
         """See `shared.thresholds.Tracker.step`: the threshold that this score is held against. It teaches only when it
-        is quiet and below what is in force, which may be less than where the tracker stands.
+        is quiet and below what is in force, which may be less than where the tracker stands. A rule that is bounded by
+        itself (`settled`) is not held back further.
         """
+        if self._tracker.bounded:
+            return self._tracker.step(score, mode, quiet)
         value = self.adjusted(self.threshold.value_for(mode))
         if quiet and math.isfinite(score) and score <= value:
             self._tracker.step(score, mode, quiet=True)

@@ -22,6 +22,10 @@ QUIET = 1e-6
 thousandth of it. Without it a repeated tag, whose null direction stays null, would decide alone."""
 
 
+ROUNDING = 1e-12
+"""Variance of a column, beside its mean's square, that is rounding: a millionth of a tag's spread."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     """Mean and covariance of lagged rows, oldest row first (as windows are), as summed: nothing is shrunk.
@@ -68,7 +72,7 @@ def gaussian(moments: Moments) -> Gaussian:
         raise TooFewRows(f"a lag model is asked for from {max(0.0, moments.rows):.0f} rows; it needs 2.")
     whole_PP = _oldest_first(moments.matrix_PP, moments.dim) / moments.rows
     mean_P = whole_PP[0, 1:]
-    covariance_PP = whole_PP[1:, 1:] - np.outer(mean_P, mean_P)
+    covariance_PP = _without_rounding(whole_PP[1:, 1:] - np.outer(mean_P, mean_P), mean_P)
     if moments.noise_sd:
         floor = moments.noise_sd * math.sqrt(2 * len(mean_P)) / moments.rows
         covariance_PP = _raised(covariance_PP, floor)
@@ -84,6 +88,15 @@ def loss(model: Gaussian, held: Gaussian) -> float:
     held_PP = (held.covariance_PP + np.outer(moved_P, moved_P)) / outer_PP + quiet_PP
     logs = float(np.linalg.slogdet(drawn_PP)[1]) + 2 * float(np.sum(np.log(units_P)))
     return logs + float(np.trace(np.linalg.solve(drawn_PP, held_PP)))
+
+
+def _without_rounding(covariance_PP: Float64Array, mean_P: Float64Array) -> Float64Array:
+    """The covariance with none of a column that stands still but for rounding: of prepared rows, which are float32, and
+    of the difference of two squares. Taken for a spread, it would blow up whatever comes later.
+    """
+    moves_P = np.diagonal(covariance_PP) > ROUNDING * (1 + mean_P**2)
+    kept_PP: Float64Array = covariance_PP * np.outer(moves_P, moves_P)
+    return kept_PP
 
 
 def _oldest_first(matrix_PP: Float64Array, dim: int) -> Float64Array:

@@ -14,14 +14,15 @@ from itertools import pairwise
 import numpy as np
 
 from shared.lag.gaussian import gaussian, loss
-from shared.lag.sums import Moments, Values, moments, packed
+from shared.lag.packing import packed
+from shared.lag.sums import Moments, Values, moments
 from shared.scoring import Float64Array
 from shared.series import BoolArray
 
 USUAL = 5.0
 """Rows of the others, in columns P: a good guess where nothing can be held out (notes/detection.md, section 4)."""
 
-WORTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+WORTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """What is chosen from, in columns P."""
 
 _PIECES = 5

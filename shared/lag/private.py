@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from shared.errors import InvalidConfig
+from shared.lag.packing import moment_vector
 from shared.lag.sums import Moments, Values, lagged, vector_size
-from shared.privacy.mechanisms import Randomness, moment_vector, noised_sum
+from shared.privacy.mechanisms import Randomness, noised_sum
 from shared.scoring import Float64Array
 
 

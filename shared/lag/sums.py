@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadPayload, SchemaMismatch
-from shared.privacy.mechanisms import moment_matrix, moment_vector
+from shared.lag.packing import moment_matrix, moment_vector
 from shared.scoring import Float64Array
 
 Values = NDArray[np.floating[Any]]
@@ -109,13 +109,6 @@ class Moments:
         size = 1 + (lags + 1) * self.dim
         upper = np.triu_indices(1 + (self.lags + 1) * self.dim)
         return Moments(self.vector_Q[(upper[0] < size) & (upper[1] < size)], self.dim, lags, self.noise_sd)
-
-
-def packed(matrix_PP: Float64Array) -> Float64Array:
-    """A symmetric matrix as `moment_vector` lays it out, float64 (Q,): the inverse of `moment_matrix`."""
-    upper = np.triu_indices(len(matrix_PP))
-    vector_Q: Float64Array = matrix_PP[upper] * np.where(upper[0] == upper[1], 1.0, math.sqrt(2.0))
-    return vector_Q
 
 
 def vector_size(dim: int, lags: int) -> int:

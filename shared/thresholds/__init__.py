@@ -11,10 +11,11 @@ from shared.thresholds import (
     moving_percentile,
     pot,
     quantile,
+    settled,
 )
 from shared.thresholds.base import Cut, Normal, Settings, Threshold, Tracker, Tracking, fit, known
 from shared.thresholds.live import fit_live
-from shared.thresholds.tracking import resume, start
+from shared.thresholds.tracking import followed, resume, start
 from shared.thresholds.worth import check_rate, effective_size
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ewma",
     "fit",
     "fit_live",
+    "followed",
     "known",
     "mean_sigma",
     "mixture",
@@ -40,5 +42,6 @@ __all__ = [
     "pot",
     "quantile",
     "resume",
+    "settled",
     "start",
 ]

@@ -25,7 +25,7 @@ from shared.windows import IntArray
 
 Scores = NDArray[np.floating[Any]]
 Rate = Annotated[float, Meta(gt=0, le=1)]
-Kind = Literal["moving-percentile", "ewma", "dspot"]
+Kind = Literal["moving-percentile", "ewma", "dspot", "settled"]
 
 
 class Settings(Protocol):
@@ -61,7 +61,8 @@ class Tracking(Artefact, frozen=True, kw_only=True):
         kind: which tracker, `shared.thresholds.tracking`.
         memory: windows over which it forgets.
         centre, spread: of the un-alarmed calibration scores: median and the distance from it to the 90 % quantile
-            (`moving-percentile`), or mean and standard deviation (`ewma`, `dspot`).
+            (`moving-percentile`), mean and standard deviation (`ewma`, `dspot`), or both of a bell curve, robustly
+            (`settled`).
         level: of `dspot`: where its tail begins, above the centre.
         gap: of `dspot`: windows from one cluster of peaks to the next, at least.
         share: of `dspot`: of the windows in the tail.

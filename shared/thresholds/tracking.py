@@ -17,20 +17,25 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
+from statistics import NormalDist
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
 
 from shared.artefact import Artefact
-from shared.thresholds.base import Threshold, Tracking
+from shared.scoring import Float64Array
+from shared.thresholds.base import Scores, Threshold, Tracking
 from shared.thresholds.tail import Pareto, grimshaw
+from shared.windows import IntArray
 
 LOWEST, HIGHEST = -0.2, 0.25  # of the calibrated value
 KEPT = 1000  # scores that `moving-percentile` holds: they are alike, so one in several is enough
 _REFIT = 20  # peaks between two fits of `dspot`
 _FAR = 10.0  # spreads
 _RATIO = (0.5, 2.0)  # of the spread to that at calibration
+TAUGHT = 2.0  # spreads that `settled` may rise by
+_HELD = 1e300  # a score that is infinite is held as this
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -59,9 +64,13 @@ class Still:
     Args:
         threshold: as calibrated.
         state: as left by `state`; None begins anew.
+
+    Attributes:
+        bounded: whether it moves within bounds of its own, which nobody need grant.
     """
 
     numbers = 0  # in the state
+    bounded = False
 
     def __init__(self, threshold: Threshold, state: TrackerState | None = None) -> None:
         if state and len(state.numbers) != self.numbers:
@@ -254,7 +263,48 @@ def _six(state: TrackerState) -> tuple[float, ...]:
     return state.numbers
 
 
-_KINDS: dict[str, type[Moving]] = {"ewma": Ewma, "moving-percentile": MovingPercentile, "dspot": Dspot}
+class Settled(Still):
+    """The median of the last scores, all of them: `shared.thresholds.settled`. It has a cage of its own: `TAUGHT`
+    spreads upwards and none downwards. It may learn from alarmed scores, for the cage is narrow and the median slow.
+
+    The ring begins with what calibration saw, as a bell curve of its centre and spread.
+    """
+
+    bounded = True
+
+    def __init__(self, threshold: Threshold, start: Tracking, state: TrackerState | None = None) -> None:
+        super().__init__(threshold, state)
+        self.start = start
+        bell = NormalDist(start.centre, start.spread)
+        usual = _scattered([bell.inv_cdf((k + 0.5) / start.memory) for k in range(start.memory)])
+        held = state.ring if state else usual
+        if len(held) != start.memory:
+            raise ValueError(f"{start.memory} scores are due in the state, not {len(held)}")
+        self._ring = deque(held, maxlen=start.memory)
+        self._ordered = sorted(self._ring)
+
+    def step(self, score: float, mode: int | None = None, quiet: bool = True) -> float:
+        risen = self._ordered[(len(self._ordered) - 1) // 2] - self.start.centre
+        value = self.threshold.value_for(mode) + min(max(risen, 0.0), TAUGHT * self.start.spread)
+        if not math.isnan(score):
+            self.learnt += 1
+            del self._ordered[bisect_left(self._ordered, self._ring[0])]
+            held = min(max(score, -_HELD), _HELD)
+            self._ring.append(held)
+            insort(self._ordered, held)
+        return value
+
+    @property
+    def state(self) -> bytes:
+        return self._state((), tuple(self._ring)).json
+
+
+_KINDS: dict[str, type[Moving] | type[Settled]] = {
+    "ewma": Ewma,
+    "moving-percentile": MovingPercentile,
+    "dspot": Dspot,
+    "settled": Settled,
+}
 
 
 def digest(threshold: Threshold) -> str:
@@ -276,6 +326,25 @@ def start(threshold: Threshold) -> Still:
         True
     """
     return _made(threshold, None)
+
+
+def followed(threshold: Threshold, scores_T: Scores, modes_T: IntArray | None = None) -> Float64Array:
+    """The threshold in force for each row of a recording, float64 (T,).
+
+    What needs no alarm handling beside it moves as it would live (`settled`); the other rules stand where calibration
+    left them.
+
+    Args:
+        threshold: as calibrated.
+        scores_T: (T,), NaN where no score is in force.
+        modes_T: int64 (T,), below 0 for none; None without modes.
+    """
+    tracking = threshold.tracking
+    if tracking is None or tracking.kind != "settled":
+        return threshold.values(len(scores_T), modes_T)
+    tracker = start(threshold)
+    modes = [None] * len(scores_T) if modes_T is None else [int(mode) if mode >= 0 else None for mode in modes_T]
+    return np.array([tracker.step(float(score), mode) for score, mode in zip(scores_T, modes, strict=True)])
 
 
 def resume(threshold: Threshold, state: bytes) -> Still:

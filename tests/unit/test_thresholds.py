@@ -26,8 +26,7 @@ def smooth(n: int, phi: float) -> np.ndarray:
 def test_the_rules_are_known() -> None:
     assert known() == [
         "conformal", "context", "dspot", "ensemble", "ewma", "mean-sigma", "mixture", "moving-percentile", "pot",
-        "quantile",
-    ]  # fmt: skip
+        "quantile", "settled",]  # fmt: skip
     with pytest.raises(UnknownName, match="threshold rule called 'guess'") as caught:
         fit("guess", NOISE, config())
     assert "conformal, context" in caught.value.cure

@@ -99,7 +99,7 @@ def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
     assert unseen["conformal"]["size"] == 725 - 362 - 5  # the second half, without windows that share rows
     assert 0.01 < unseen["conformal"]["rate"] < 0.15
     moving = {row["threshold"]["rule"] for row in found["rules"] if row["moving"]}
-    assert moving <= {"ewma", "moving-percentile", "dspot"}
+    assert moving <= {"ewma", "moving-percentile", "dspot", "settled"}
     assert {"ewma", "moving-percentile"} <= moving
 
 

@@ -1,0 +1,208 @@
+"""The judge: what several models say of a row, in comparable units, weighed, smoothed, as one score.
+
+    z_c = (ln(v_c + 0.1) - median_c) / spread_c,   s = trail_m( sum_c w_c trail_{m_c}(z_c) / sum_c w_c )
+
+Medians, spreads, weights and trails are a plant's own, from normal rows that the models had not seen
+(`shared.evidence.fit`). 0 is an ordinary row; the unit is a robust standard deviation of ordinary rows. Lean: an edge
+box imports this. Shapes: T rows, N windows, H rows of history, D tags, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shared.errors import SchemaMismatch
+from shared.evidence.models import Models
+from shared.lag.score import trailing
+from shared.lag.sums import Values
+from shared.scoring import Float64Array
+from shared.windows import IntArray, window_view
+
+_CHUNK = 512  # windows that are laid out in memory at once
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Models with the scale, the trailing mean and the weight of each channel, as a value.
+
+    Attributes:
+        models: what the channels are computed by.
+        median_C, spread_C: robust scale of each channel's logarithm on unseen normal rows.
+        trail_C: int64 (C,), rows of each channel's trailing mean.
+        weight_C: float64 (C,), not negative, adding up to 1.
+        trail: rows of the score's trailing mean.
+    """
+
+    models: Models
+    median_C: Float64Array
+    spread_C: Float64Array
+    trail_C: IntArray
+    weight_C: Float64Array
+    trail: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of history that a score looks at, H, trailing means apart."""
+        return self.models.rows
+
+    def scores(
+        self,
+        rows_TD: Values,
+        starts: Sequence[int],
+        scored_T: np.ndarray,
+        residual_TD: Values | None = None,
+        modes_T: IntArray | None = None,
+    ) -> Float64Array:
+        """Score prepared rows.
+
+        Args:
+            rows_TD: (T, D), prepared.
+            starts: rows at which recordings begin; nothing is looked at across them. A row with fewer than H - 1 rows
+                before it is taken to follow upon a standstill at the first of them.
+            scored_T: bool (T,), rows to score. Trailing means pass over the others.
+            residual_TD, modes_T: what the network left of each row to be scored, and its cluster.
+
+        Returns:
+            float64 (T,): NaN where a row is not scored; +inf where what it looks at is not a finite number.
+
+        Raises:
+            SchemaMismatch: another number of tags.
+        """
+        logs_TC = channel_logs(self.models, rows_TD, starts, scored_T, residual_TD, modes_T)
+        return self.combined(logs_TC, starts)
+
+    def combined(self, logs_TC: Float64Array, starts: Sequence[int]) -> Float64Array:
+        """Scores from what the channels say; NaN rows are passed over. Args and returns as in `scores`."""
+        scores_T = np.full(len(logs_TC), np.nan)
+        for begin, end in zip(starts, [*starts[1:], len(logs_TC)], strict=True):
+            told_T = begin + np.flatnonzero(~np.isnan(logs_TC[begin:end]).all(axis=1))
+            if len(told_T):
+                plain_N = self._weighed(logs_TC[told_T])
+                scores_T[told_T] = trailing(plain_N, self.trail)
+        return scores_T
+
+    def evidence(self, logs_NC: Float64Array) -> Float64Array:
+        """Channels in robust units with their trailing means, of consecutive rows: float64 (N, C)."""
+        z_NC = (logs_NC - self.median_C) / self.spread_C
+        return np.stack([trailing(z_N, int(m)) for z_N, m in zip(z_NC.T, self.trail_C, strict=True)], axis=1)
+
+    def _weighed(self, logs_NC: Float64Array) -> Float64Array:
+        weighed_N: Float64Array = self.evidence(logs_NC) @ self.weight_C
+        return np.where(np.isnan(weighed_N), np.inf, weighed_N)
+
+    def parts(
+        self, windows_NHD: Values, logs_NC: Float64Array, residual_ND: Values | None, modes_N: IntArray | None
+    ) -> Float64Array:
+        """Each tag's part of the score, float64 (N, D), not negative: its share of each channel above ordinary.
+
+        Rows add up to the weighed sum of what the channels say above 0, which is at least the score before smoothing.
+        """
+        above_NC = np.maximum((logs_NC - self.median_C) / self.spread_C, 0.0) * self.weight_C
+        above_NC = np.where(np.isfinite(above_NC), above_NC, 1e9)
+        shares_NCD = self.models.parts(windows_NHD, residual_ND, modes_N)
+        parts_ND: Float64Array = np.einsum("nc,ncd->nd", above_NC, shares_NCD)
+        return parts_ND
+
+    def stream(self) -> JudgeStream:
+        """The same, row by row, from the beginning of a recording."""
+        return JudgeStream(self)
+
+
+class Verdict(NamedTuple):
+    """What a judge says of the newest row.
+
+    Attributes:
+        score: as `Judge.scores` gives it.
+        part_D: each tag's part, `Judge.parts`.
+    """
+
+    score: float
+    part_D: Float64Array
+
+
+class JudgeStream:
+    """A judge applied row by row. Its state is arrays: `copy.deepcopy` takes a snapshot that goes on by itself."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._window_HD = np.zeros((judge.rows, judge.models.dim))
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything: the next row begins a recording."""
+        self._seen = 0
+        self._logs_MC = np.zeros((0, len(self._judge.weight_C)))
+        self._plain_M = np.zeros(0)
+
+    def take(self, row_D: Values) -> None:
+        """Take one prepared row.
+
+        Raises:
+            SchemaMismatch: another number of values; nothing was taken.
+        """
+        if np.shape(row_D) != (self._judge.models.dim,):
+            raise SchemaMismatch(f"a row of shape {np.shape(row_D)} came, the judge has {self._judge.models.dim} tags.")
+        if not self._seen:
+            self._window_HD[:] = row_D
+        self._window_HD[:-1] = self._window_HD[1:]
+        self._window_HD[-1] = row_D
+        self._seen += 1
+
+    def judge(self, residual_D: Values | None = None, mode: int | None = None) -> Verdict:
+        """The score of the newest row, which enters the trailing means: once a row.
+
+        Args:
+            residual_D: what the network left of it, rebuilt less read.
+            mode: cluster of its window; None: none.
+        """
+        windows_1HD = self._window_HD[None]
+        residual_1D = None if residual_D is None else np.asarray(residual_D, np.float64)[None]
+        modes_1 = np.array([-1 if mode is None else mode])
+        logs_1C = self._judge.models.logs(windows_1HD, residual_1D, modes_1)
+        self._logs_MC = np.concatenate([self._logs_MC, logs_1C])[-int(self._judge.trail_C.max()) :]
+        plain = self._judge._weighed(self._logs_MC)[-1]
+        self._plain_M = np.append(self._plain_M, plain)[-self._judge.trail :]
+        score = float(trailing(self._plain_M, self._judge.trail)[-1])
+        return Verdict(score, self._judge.parts(windows_1HD, logs_1C, residual_1D, modes_1)[0])
+
+
+def channel_logs(
+    models: Models,
+    rows_TD: Values,
+    starts: Sequence[int],
+    scored_T: np.ndarray,
+    residual_TD: Values | None = None,
+    modes_T: IntArray | None = None,
+) -> Float64Array:
+    """What every channel says of every row to be scored, float64 (T, C), NaN elsewhere. See `Judge.scores`.
+
+    Raises:
+        SchemaMismatch: another number of tags.
+    """
+    if rows_TD.ndim != 2 or rows_TD.shape[1] != models.dim:
+        raise SchemaMismatch(f"rows of shape {rows_TD.shape} came, the judge was fitted on {models.dim} tags.")
+    logs_TC = np.full((len(rows_TD), len(models.channels)), np.nan)
+    for rows_N, windows_NHD in histories(rows_TD, starts, scored_T, models.rows):
+        residual_ND = None if residual_TD is None else residual_TD[rows_N]
+        modes_N = None if modes_T is None else modes_T[rows_N]
+        logs_TC[rows_N] = models.logs(windows_NHD, residual_ND, modes_N)
+    return logs_TC
+
+
+def histories(
+    rows_TD: Values, starts: Sequence[int], scored_T: np.ndarray, rows: int
+) -> Iterator[tuple[IntArray, Float64Array]]:
+    """Rows to be scored with the rows before them, (N,) and (N, H, D), a chunk at a time."""
+    for begin, end in zip(starts, [*starts[1:], len(rows_TD)], strict=True):
+        piece_TD = np.asarray(rows_TD[begin:end], np.float32)
+        if not len(piece_TD):
+            continue
+        windows_THD = window_view(np.concatenate([np.repeat(piece_TD[:1], rows - 1, axis=0), piece_TD]), rows)
+        wanted_N = np.flatnonzero(scored_T[begin:end])
+        for first in range(0, len(wanted_N), _CHUNK):
+            some_N = wanted_N[first : first + _CHUNK]
+            yield (begin + some_N).astype(np.int64), windows_THD[some_N].astype(np.float64)
