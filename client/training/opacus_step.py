@@ -1,14 +1,15 @@
 """The gradients of records by Opacus: a second, independent way, slower by far (`--dp-engine opacus`).
 
-Opacus has no nn.LSTM; its DPLSTM takes over the same weights, and its parameters have the same names. Names are all
-that may be relied on: their order differs, and inside another module its `state_dict` holds every weight twice
-(notes/privacy.md, 2.3).
+Opacus has no nn.LSTM and no nn.GRU; its DPLSTM and DPGRU take over the same weights, and their parameters have the
+same names. Names are all that may be relied on: their order differs, and inside another module its `state_dict` holds
+every weight twice (notes/privacy.md, 2.3).
 """
 
 from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,21 +37,22 @@ def opacus_gradients(
 
 
 def _with_dp_layers(detector: Detector) -> Detector:
-    """A copy whose LSTM layers are Opacus's."""
+    """A copy whose LSTM and GRU layers are Opacus's."""
     own = copy.deepcopy(detector)
     for name, layer in detector.named_modules():
-        if isinstance(layer, nn.LSTM):
+        if isinstance(layer, nn.LSTM | nn.GRU):
             parent, _, last = name.rpartition(".")
-            setattr(own.get_submodule(parent), last, _dp_lstm(layer))
+            setattr(own.get_submodule(parent), last, _dp_layer(layer))
     return own
 
 
-def _dp_lstm(layer: nn.LSTM) -> nn.Module:
-    from opacus.layers import DPLSTM
+def _dp_layer(layer: nn.LSTM | nn.GRU) -> nn.Module:
+    from opacus.layers import DPGRU, DPLSTM
 
+    kind = DPLSTM if isinstance(layer, nn.LSTM) else DPGRU
     shape = {"batch_first": layer.batch_first, "bidirectional": layer.bidirectional, "bias": layer.bias}
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and not used
-        made: nn.Module = DPLSTM(layer.input_size, layer.hidden_size, **shape).to(layer.weight_ih_l0.device)
+        made: nn.Module = kind(layer.input_size, layer.hidden_size, **shape).to(layer.weight_ih_l0.device)
     own = dict(made.named_parameters())
     with torch.no_grad():
         for name, value in layer.named_parameters():
@@ -59,10 +61,11 @@ def _dp_lstm(layer: nn.LSTM) -> nn.Module:
     return made
 
 
-def _from_zeros(layer: nn.Module, hidden: int, ways: int, inputs_NTI: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def _from_zeros(layer: nn.Module, hidden: int, ways: int, inputs_NTI: Tensor) -> tuple[Tensor, Any]:
     """States from zeros that need a gradient, or else the hooks warn."""
     from opacus.layers import DPLSTM
 
     start = inputs_NTI.new_zeros(ways, len(inputs_NTI), hidden).requires_grad_()
-    found: tuple[Tensor, tuple[Tensor, Tensor]] = DPLSTM.forward(layer, inputs_NTI, (start, start))
+    given = (start, start) if isinstance(layer, DPLSTM) else start
+    found: tuple[Tensor, Any] = type(layer).forward(layer, inputs_NTI, given)
     return found

@@ -4,8 +4,8 @@
 
 Inside `taped(detector)` the detector's layers compute what they always do; after `backward` the tape holds deltas and
 rows of each, from which come the norm of each record's gradient and any weighted sum of them, without a gradient of any
-single record (client/training/ghost.py). nn.LSTM (one layer, one or both ways), nn.Linear and nn.Conv1d are known; a
-detector that has other trained layers is refused, by name.
+single record (client/training/ghost.py). nn.LSTM (one layer, one or both ways), nn.GRU (one layer, one way),
+nn.Linear and nn.Conv1d are known; a detector that has other trained layers is refused, by name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from client.training import lstm
+from client.training import gru, lstm
 from client.training.rows import times
 from shared.errors import PrivacyUnmet
 
-_CURE = "Use a detector made of nn.LSTM, nn.Linear and nn.Conv1d, or run without --epsilon."
+_CURE = "Use a detector made of nn.LSTM, nn.GRU, nn.Linear and nn.Conv1d, or run without --epsilon."
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,9 @@ def _refusal(layer: nn.Module) -> str:
     if isinstance(layer, nn.LSTM):
         good = layer.num_layers == 1 and layer.proj_size == 0 and layer.batch_first
         return "" if good else "an LSTM must have one layer, no projection, and the batch first"
+    if isinstance(layer, nn.GRU):
+        good = layer.num_layers == 1 and not layer.bidirectional and layer.bias and layer.batch_first
+        return "" if good else "a GRU must have one layer, one way, biases, and the batch first"
     if isinstance(layer, nn.Conv1d):
         good = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
         return "" if good else "a convolution must have one group, and zeros as padding, counted"
@@ -174,7 +177,19 @@ def _lstm(tape: Tape, name: str, layer: nn.LSTM, inputs_NTI: Tensor) -> tuple[Te
     return states_NTX, (torch.stack(ends[: 1 + layer.bidirectional]), None)
 
 
-_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {nn.Linear: _linear, nn.Conv1d: _conv1d, nn.LSTM: _lstm}
+def _gru(tape: Tape, name: str, layer: nn.GRU, inputs_NTI: Tensor) -> tuple[Tensor, Tensor]:
+    """All states, and the last one."""
+    tape.calls[name] += 1
+    states_NTH: Tensor = _Gru.apply(tape.root, inputs_NTI, tape, name, layer)  # type: ignore[no-untyped-call]
+    return states_NTH, states_NTH[None, :, -1]
+
+
+_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _conv1d,
+    nn.LSTM: _lstm,
+    nn.GRU: _gru,
+}
 
 
 def _factor(name: str, layer: nn.Module, parts: list[str], rows: Tensor | None) -> Factor:
@@ -242,3 +257,27 @@ class _Lstm(torch.autograd.Function):
                 downward_TNI += times(deltas_TNG, way.into_GI.T)
         ctx.kept = None  # the cells go; gates became deltas
         return None, None if downward_TNI is None else downward_TNI.transpose(0, 1), None, None, None
+
+
+class _Gru(torch.autograd.Function):
+    """All states (N, T, H) of a GRU layer; its two weights have deltas of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, root: Tensor, inputs_NTI: Tensor, tape: Tape, name: str, layer: nn.GRU) -> Tensor:
+        rows_TNI = _steps_first(inputs_NTI)
+        passed = gru.forth(rows_TNI, layer)
+        ctx.save_for_backward(rows_TNI)
+        ctx.kept = tape, name, layer, passed
+        return passed.outputs.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upward_NTH: Tensor) -> tuple[Tensor | None, ...]:
+        (rows_TNI,), (tape, name, layer, passed) = ctx.saved_tensors, ctx.kept
+        into_TNG, over_TNG = gru.back(upward_NTH.transpose(0, 1), passed, layer)
+        for kind, deltas_TNG, rows in (("ih", into_TNG, rows_TNI), ("hh", over_TNG, passed.inputs)):
+            factors = _factor(name, layer, [f"weight_{kind}_l0"], rows), _factor(name, layer, [f"bias_{kind}_l0"], None)
+            tape.products.append(Product(deltas_TNG, factors))
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None, None
+        return None, times(into_TNG, gru.weights(layer)[0].T).transpose(0, 1), None, None, None

@@ -7,6 +7,7 @@ tests pick it up.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -53,6 +54,21 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """What one pass of windows through a detector gives: what its loss is made of.
+
+    Attributes:
+        windows_NWD: reconstructed windows.
+        latents_NZ: what is clustered.
+        prior_N: what the detector asks of each window's latent besides, weighted; 0 for most.
+    """
+
+    windows_NWD: Tensor
+    latents_NZ: Tensor
+    prior_N: Tensor | float = 0.0
+
+
+@dataclass(frozen=True)
 class WindowScores:
     """What a detector says about each window, before calibration.
 
@@ -60,11 +76,13 @@ class WindowScores:
         error_N: mean squared reconstruction error, float32 (N,).
         contribution_ND: the same by sensor (mean over time), float32 (N, D); its mean over D is `error_N`.
         latent_NZ: float32 (N, Z).
+        residual_ND: what is left of the newest row, rebuilt less read, float32 (N, D).
     """
 
     error_N: NDArray[np.float32]
     contribution_ND: NDArray[np.float32]
     latent_NZ: NDArray[np.float32]
+    residual_ND: NDArray[np.float32]
 
 
 class Detector(nn.Module, ABC):
@@ -73,9 +91,14 @@ class Detector(nn.Module, ABC):
     Args:
         config: architecture.
         dim: number of sensors D.
+
+    Attributes:
+        unclipped: why no record's gradient can be clipped exactly, so that local differential privacy refuses the
+            detector; empty: it can.
     """
 
     name: ClassVar[str]
+    unclipped: ClassVar[str] = ""
 
     def __init__(self, config: DetectorConfig, dim: int) -> None:
         super().__init__()
@@ -101,8 +124,8 @@ class Detector(nn.Module, ABC):
 
     def forward(self, windows_NWD: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction (N, W, D) and latents (N, Z), without dropout: the graph that an edge box runs."""
-        latents_NZ = self.encode(windows_NWD)
-        return self.decode(latents_NZ), latents_NZ
+        made = self.passed(windows_NWD)
+        return made.windows_NWD, made.latents_NZ
 
     @abstractmethod
     def graph(self) -> bytes:
@@ -110,36 +133,68 @@ class Detector(nn.Module, ABC):
         (1, Z), float32. The same weights give the same bytes.
         """
 
-    def loss(self, windows_NWD: Tensor, target: ClusterTarget | None, noise: torch.Generator | None = None) -> Loss:
-        """L = ||x - x'||^2 / (W D) + alpha KL(p || q), averaged over windows; separable over windows."""
+    def passed(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Pass:
+        """One pass. A detector whose loss has more parts than error and clusters says them here."""
         latents_NZ = self.encode(windows_NWD, noise)
-        error = (self.decode(latents_NZ, noise) - windows_NWD).square().mean()
+        return Pass(self.decode(latents_NZ, noise), latents_NZ)
+
+    def loss(self, windows_NWD: Tensor, target: ClusterTarget | None, noise: torch.Generator | None = None) -> Loss:
+        """L = ||x - x'||^2 / (W D) + prior + alpha KL(p || q), averaged over windows; separable over windows."""
+        made = self.passed(windows_NWD, noise)
+        error = (made.windows_NWD - windows_NWD).square().mean()
+        prior = made.prior_N.mean() if isinstance(made.prior_N, Tensor) else made.prior_N
+        total = error + prior if isinstance(prior, Tensor) else error
         if target is None or target.alpha == 0.0:
-            return Loss(error, error, torch.zeros_like(error))
-        divergence = cluster_divergence(latents_NZ, target)
-        return Loss(error + target.alpha * divergence, error, divergence)
+            return Loss(total, error, torch.zeros_like(error), prior)
+        divergence = cluster_divergence(made.latents_NZ, target)
+        return Loss(total + target.alpha * divergence, error, divergence, prior)
 
     def losses(self, windows_NWD: Tensor, target: ClusterTarget | None) -> Tensor:
         """`loss(...).total` of each window by itself, (N,), without dropout: what a record's gradient is taken of.
 
-        A detector with a loss of its own says it here too; `loss(...).total` is the mean of this.
+        `loss(...).total` is the mean of this.
         """
-        latents_NZ = self.encode(windows_NWD)
-        error_N = (self.decode(latents_NZ) - windows_NWD).square().mean(dim=(1, 2))
+        made = self.passed(windows_NWD)
+        error_N = (made.windows_NWD - windows_NWD).square().mean(dim=(1, 2))
+        total_N = error_N + made.prior_N if isinstance(made.prior_N, Tensor) else error_N
         if target is None or target.alpha == 0.0:
-            return error_N
-        return error_N + target.alpha * cluster_divergences(latents_NZ, target)
+            return total_N
+        return total_N + target.alpha * cluster_divergences(made.latents_NZ, target)
+
+    def rebuilt(self, windows_NWD: Tensor) -> Tensor:
+        """The reconstruction (N, W, D) that held-out losses are of: `forward`'s, but where that holds more."""
+        reconstruction_NWD: Tensor = self(windows_NWD)[0]
+        return reconstruction_NWD
+
+    def assign(self, place: int, count: int) -> None:
+        """Be told which of `count` plants this is, before training: for detectors of which each plant trains a part."""
+
+    def contrast(self, windows_NWD: Tensor) -> None:
+        """Be shown windows of labelled faults (N, W, D), at least one, before training: nothing for most."""
+
+    def before_step(
+        self, batch: Callable[[], Tensor], optimizer: torch.optim.Optimizer, noise: torch.Generator
+    ) -> None:
+        """What comes before the step on the loss of a batch, such as a critic's own steps: nothing for most.
+
+        Args:
+            batch: gives its windows (N, W, D), 1,024 at most.
+            optimizer: the one that takes the step; a parameter without a gradient stays as it is.
+            noise: what is drawn comes from here.
+        """
 
     @torch.no_grad()
     def score(self, windows_NWD: Tensor, tail: int | None = None) -> WindowScores:
         """Reconstruction error in total and by sensor, over the newest `tail` rows (None: all), and the latents."""
         reconstruction, latents = self(windows_NWD)
-        square = (reconstruction - windows_NWD).square()
+        residual = reconstruction - windows_NWD
+        square = residual.square()
         contribution = (square if tail is None else square[:, -tail:]).mean(dim=1)
         return WindowScores(
             error_N=contribution.mean(dim=1).cpu().numpy(),
             contribution_ND=contribution.cpu().numpy(),
             latent_NZ=latents.cpu().numpy(),
+            residual_ND=residual[:, -1].cpu().numpy().copy(),
         )
 
     def load_weights(self, weights: Weights) -> None:
@@ -150,8 +205,16 @@ class Detector(nn.Module, ABC):
                 own[name].copy_(torch.from_numpy(np.array(value, np.float32)))
 
     def weights(self) -> Weights:
-        """A copy of the weights by name, sorted; later training does not change it."""
-        return {name: p.detach().cpu().numpy().copy() for name, p in sorted(self.named_parameters())}
+        """A copy of the weights that plants share by name, sorted; later training does not change it."""
+        return {name: p.detach().cpu().numpy().copy() for name, p in sorted(self.shared_parameters())}
+
+    def own_weights(self) -> Weights:
+        """The same of what never leaves the plant: nothing, but for an adapter (`shared.detectors.adapter`)."""
+        return {}
+
+    def shared_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """The trained tensors that plants share, by name."""
+        return self.named_parameters()
 
 
 def cluster_divergence(latents_NZ: Tensor, target: ClusterTarget) -> Tensor:

@@ -18,6 +18,8 @@ OPSET = 17
 _IR_VERSION = 9
 _FLOAT = onnx.TensorProto.FLOAT
 _MICROSOFT = "com.microsoft"
+_LSTM = (0, 3, 1, 2)  # where ONNX's gates i, o, f, g are among PyTorch's i, f, g, o
+_GRU = (1, 0, 2)  # z, r, h among r, z, n
 _Constants = dict[str, onnx.TensorProto]
 _Floats = NDArray[np.float32]
 
@@ -97,8 +99,7 @@ class Graph:
         shape = self.constant(f"{to}.pairs", np.array([steps, 2, 1], np.int64))
         pairs = self.node("Expand", [value, shape], [f"{to}.expanded"])  # T, 2, C
         rows = self.reshape(pairs, [2 * steps, 1, -1], f"{to}.all")
-        ends = [self.constant(f"{to}.{name}", np.array([at], np.int64)) for name, at in (("from", 0), ("to", kept))]
-        return self.node("Slice", [rows, *ends], [to])
+        return self.parts(rows, 0, kept, to)
 
     def lstm(self, value: str, layer: str, both_ways: bool, last_only: bool = False) -> str:
         """One nn.LSTM layer over (W, N, D).
@@ -123,10 +124,26 @@ class Graph:
         beside = self.node("Transpose", [states], [f"{layer}.beside"], perm=[0, 2, 1, 3])  # W, N, ways, H
         return self.reshape(beside, [0, 0, len(ways) * hidden], f"{layer}.out")
 
-    def _packed(self, layer: str, ways: Sequence[str], part: str) -> str:
-        """Gates in ONNX's order (i, o, f, g) and both ways in one tensor; the two biases follow each other."""
+    def gru(self, value: str, layer: str) -> str:
+        """One nn.GRU layer, one way, over (W, N, D): the reset gate is applied to what comes of the old state and its
+        bias, `linear_before_reset`. Returns the name of all states (W, N, H).
+        """
+        hidden = self._weights[f"{layer}.weight_hh_l0"].shape[1]
+        inputs = [value, *(self._packed(layer, ("",), part, _GRU) for part in ("weight_ih", "weight_hh", "bias"))]
+        states = self.node("GRU", inputs, [f"{layer}.states"], hidden_size=hidden, linear_before_reset=1)
+        return self.reshape(states, [0, -1, hidden], f"{layer}.out")  # W, ways, N, H: the one way goes
+
+    def parts(self, value: str, start: int, end: int, to: str) -> str:
+        """Steps `start` to `end` of (W, N, D)."""
+        ends = [self.constant(f"{to}.{name}", np.array([at], np.int64)) for name, at in (("from", start), ("to", end))]
+        return self.node("Slice", [value, *ends], [to])
+
+    def _packed(self, layer: str, ways: Sequence[str], part: str, order: Sequence[int] = _LSTM) -> str:
+        """Gates in ONNX's order and both ways in one tensor; the two biases follow each other."""
         kinds = ("bias_ih", "bias_hh") if part == "bias" else (part,)
-        packed = [np.concatenate([_gates(self._weights[f"{layer}.{kind}_l0{way}"]) for kind in kinds]) for way in ways]
+        packed = [
+            np.concatenate([_gates(self._weights[f"{layer}.{kind}_l0{way}"], order) for kind in kinds]) for way in ways
+        ]
         return self.constant(f"{layer}.{part}", np.stack(packed))
 
     def model(self, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]) -> bytes:
@@ -140,10 +157,10 @@ class Graph:
         return bytes(model.SerializeToString(deterministic=True))
 
 
-def _gates(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From PyTorch's order of gates (i, f, g, o) to ONNX's (i, o, f, g)."""
-    i, f, g, o = np.split(rows, 4)
-    return np.concatenate([i, o, f, g])
+def _gates(rows: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
+    """From PyTorch's order of gates to ONNX's."""
+    gates = np.split(rows, len(order))
+    return np.concatenate([gates[at] for at in order])
 
 
 def _described(shapes: Mapping[str, Sequence[int]]) -> list[onnx.ValueInfoProto]:
@@ -155,13 +172,13 @@ def in_eight_bits(graph: bytes) -> bytes:
     bytes.
 
     Runs in onnxruntime only. LSTM and linear layers take their inputs to 8 bits, too (its operators DynamicQuantizeLSTM
-    and DynamicQuantizeMatMul); a convolution's weights become floats again on their way in. Linear layers beside LSTMs
-    stay as they are: they are few, and the last one gives the reconstruction.
+    and DynamicQuantizeMatMul); the weights of a convolution or a GRU become floats again on their way in. Linear layers
+    beside LSTMs stay as they are: they are few, and the last one gives the reconstruction.
     """
     model = onnx.load_from_string(graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     kinds = {node.op_type for node in model.graph.node}
-    known = {"LSTM": _eight_bit_lstm, "Conv": _eight_bit_conv}
+    known = {"LSTM": _eight_bit_lstm, "GRU": _eight_bit_gru, "Conv": _eight_bit_conv}
     if "LSTM" not in kinds:
         known["MatMul"] = _eight_bit_matmul
     nodes = [new for node in model.graph.node for new in known.get(node.op_type, _as_it_is)(node, constants)]
@@ -203,14 +220,30 @@ def _eight_bit_matmul(node: onnx.NodeProto, constants: _Constants) -> list[onnx.
 
 
 def _eight_bit_conv(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
-    """The node, and before it one that makes floats of its weight."""
-    value, name, bias = node.input
-    eight_CIK, scale_C11 = _in_steps(numpy_helper.to_array(constants[name]), (1, 2))
-    parts = _parts(name, eight_CIK, scale_C11[:, 0, 0])
+    """The node, and before it one that makes floats of its weight (C, I, K)."""
+    value, weight, bias = node.input
+    return [_floats_again(weight, 0, constants), _with_inputs(node, [value, f"{weight}.float", bias])]
+
+
+def _eight_bit_gru(node: onnx.NodeProto, constants: _Constants) -> list[onnx.NodeProto]:
+    """The node, and before it two that make floats of its weights (1, G, I): onnxruntime has no GRU in 8 bits."""
+    value, *weights, bias = node.input
+    floats = [_floats_again(name, 1, constants) for name in weights]
+    return [*floats, _with_inputs(node, [value, *(f"{name}.float" for name in weights), bias])]
+
+
+def _floats_again(name: str, axis: int, constants: _Constants) -> onnx.NodeProto:
+    """The node that makes floats of a weight of three axes, of which 8 bits are kept, with a scale along one axis."""
+    others = tuple(other for other in range(3) if other != axis)
+    eight, scale = _in_steps(numpy_helper.to_array(constants[name]), others)
+    parts = _parts(name, eight, scale.ravel())
     constants |= {key: numpy_helper.from_array(part, key) for key, part in parts.items()}
-    floats = helper.make_node("DequantizeLinear", list(parts), [f"{name}.float"], axis=0)
+    return helper.make_node("DequantizeLinear", list(parts), [f"{name}.float"], axis=axis)
+
+
+def _with_inputs(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return [floats, helper.make_node("Conv", [value, f"{name}.float", bias], list(node.output), **attributes)]
+    return helper.make_node(node.op_type, list(inputs), list(node.output), **attributes)
 
 
 def _in_steps(weight: _Floats, axes: tuple[int, ...]) -> tuple[NDArray[np.int8], _Floats]:

@@ -67,12 +67,12 @@ def specs(detector: nn.Module) -> tuple[TensorSpec, ...]:
 
 
 def _fan_in(layer: nn.Module) -> int:
-    """Inputs of a linear layer, inputs times kernel of a convolution; the units of an LSTM."""
+    """Inputs of a linear layer, inputs times kernel of a convolution; the units of an LSTM or GRU."""
     match layer:
         case nn.Linear():
             return layer.in_features
         case nn.Conv1d():
             return layer.in_channels * layer.kernel_size[0]
-        case nn.LSTM():
+        case nn.LSTM() | nn.GRU():
             return layer.hidden_size
     raise TypeError(f"no initial bound is known for {type(layer).__name__}")

@@ -19,15 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.config import DetectorConfig
-from shared.detectors.base import (
-    ClusterTarget,
-    Detector,
-    Loss,
-    SeededDropout,
-    cluster_divergence,
-    cluster_divergences,
-    register,
-)
+from shared.detectors.base import Detector, Pass, SeededDropout, register
 from shared.detectors.layers import flat, specs
 from shared.model import TensorSpec
 
@@ -82,23 +74,11 @@ class Vae(Detector):
         windows_NWD: Tensor = self.output(values).unflatten(1, (self.config.window, self.dim))
         return windows_NWD
 
-    def loss(self, windows_NWD: Tensor, target: ClusterTarget | None, noise: torch.Generator | None = None) -> Loss:
-        """The module's formula + alpha KL(p || q), where the means are what is clustered."""
+    def passed(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Pass:
+        """With the module's second term; the means are what is clustered."""
         mean_NZ, log_variance_NZ = self.posterior(windows_NWD, noise)
-        error = (self.decode(drawn(mean_NZ, log_variance_NZ, noise), noise) - windows_NWD).square().mean()
-        prior = self._weight * divergences(mean_NZ, log_variance_NZ).mean()
-        if target is None or target.alpha == 0.0:
-            return Loss(error + prior, error, torch.zeros_like(error), prior)
-        cluster = cluster_divergence(mean_NZ, target)
-        return Loss(error + prior + target.alpha * cluster, error, cluster, prior)
-
-    def losses(self, windows_NWD: Tensor, target: ClusterTarget | None) -> Tensor:
-        mean_NZ, log_variance_NZ = self.posterior(windows_NWD)
-        error_N = (self.decode(mean_NZ) - windows_NWD).square().mean(dim=(1, 2))
-        total_N = error_N + self._weight * divergences(mean_NZ, log_variance_NZ)
-        if target is None or target.alpha == 0.0:
-            return total_N
-        return total_N + target.alpha * cluster_divergences(mean_NZ, target)
+        made_NWD = self.decode(drawn(mean_NZ, log_variance_NZ, noise), noise)
+        return Pass(made_NWD, mean_NZ, self._weight * divergences(mean_NZ, log_variance_NZ))
 
     @property
     def _weight(self) -> float:

@@ -72,5 +72,5 @@ def test_the_order_of_the_samples_is_seen() -> None:
 
 
 def test_a_layer_without_a_known_initial_bound_is_named() -> None:
-    with pytest.raises(TypeError, match="GRU"):
-        specs(nn.Sequential(nn.GRU(2, 2)))
+    with pytest.raises(TypeError, match="RNN"):
+        specs(nn.Sequential(nn.RNN(2, 2)))

@@ -22,6 +22,7 @@ class Mixed(nn.Module):
         self.short = nn.Conv1d(4, 3, 2, stride=2, bias=False)
         self.both = nn.LSTM(3, 4, batch_first=True, bidirectional=True)
         self.one = nn.LSTM(8, 3, batch_first=True)
+        self.gated, self.gated_too = nn.GRU(3, 4, batch_first=True), nn.GRU(4, 3, batch_first=True)
         self.last = nn.Linear(3, 5)
         self.flat = nn.Linear(8, 2, bias=False)
 
@@ -29,6 +30,8 @@ class Mixed(nn.Module):
         convolved = self.short(self.wide(windows_NWD.transpose(1, 2)).relu()).transpose(1, 2)
         states, (ends, _) = self.both(convolved)
         decoded, _ = self.one(states)
+        gated, _ = self.gated_too(self.gated(decoded)[0])
+        decoded = torch.cat([decoded, gated], 1)
         values: Tensor = self.last(decoded).square().mean((1, 2)) + self.flat(torch.cat(list(ends), 1)).square().sum(1)
         return values
 
@@ -159,6 +162,9 @@ class Around(nn.Module):
         nn.LSTM(3, 3, 2, batch_first=True),
         nn.LSTM(3, 3),
         nn.LSTM(3, 4, proj_size=2, batch_first=True),
+        nn.GRU(3, 3, 2, batch_first=True),
+        nn.GRU(3, 3, bidirectional=True, batch_first=True),
+        nn.GRU(3, 3, bias=False, batch_first=True),
     ],
 )
 def test_a_layer_that_is_not_known_is_refused_by_name(layer: nn.Module) -> None:
