@@ -50,13 +50,14 @@ def write_report(path: Path, material: Material) -> None:
     """
     with house_style():
         page = _page(material)
-    html = _environment().get_template(_TEMPLATE).render(page)
+    html = environment().get_template(_TEMPLATE).render(page)
     replace_file(path, html.encode("utf-8", "replace"))
 
 
-def _environment() -> Environment:
+def environment(*folders: Path) -> Environment:
+    """Templates of some folders, and of this one; what they are given is text and never markup."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
