@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from server.rounds import OptimizerState
 from shared.clustering import Statistic
+from shared.lag.pooled import LagSum
 from shared.model import Weights
 from shared.wire.gate import Accepted
 
@@ -62,6 +63,7 @@ class Aggregate:
         norms: norms of the updates, before they are clipped; empty under the mean.
         bound: what they were clipped to; infinite when they were not.
         notes: what a person should know about how they were put together.
+        moments: sum over plants; None when the round carried none that may be shared.
     """
 
     weights: Weights | None
@@ -72,6 +74,7 @@ class Aggregate:
     norms: tuple[float, ...] = ()
     bound: float = math.inf
     notes: tuple[str, ...] = ()
+    moments: LagSum | None = None
 
 
 class Fold(Protocol):

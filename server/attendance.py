@@ -112,7 +112,7 @@ class Attendance:
         plant, member = report.plant, next((m for m in state.members if m.plant == report.plant), None)
         if member is not None:
             return self._judge_member(node, change(said, member, state), member, number)
-        reason = None if state.schema is None else misfit(plant, said, state.schema, state.manifest)
+        reason = misfit(plant, said, state.schema, state.manifest) if state.manifest else None
         if reason is not None:
             return self._refuse(node, replace(report, accepted=False, reason=reason), number)
         self._take(node, plant)

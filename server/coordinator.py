@@ -7,7 +7,7 @@ describe itself beside the round, and is asked like the others from the next rou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,18 +16,21 @@ from server import phases, private
 from server.aggregate import Fold, RunningMean
 from server.attendance import Attendance, Question, distinct
 from server.channel import LEFT, Arrival, Channel, Journal, Observer, Silent
+from server.members import fold_with_members
+from server.moments import MomentsFold, moments_due, unasked
 from server.ordered import OrderedFold
 from server.phases import Action, Step
 from server.replays import Replays
-from server.robust import base_of, fold_for
+from server.robust import base_of
 from server.rounds import Failed, Outcome, PlantReport, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
-from server.waiting import Notice, Vigil
+from server.waiting import Notice, Vigil, surplus
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.model import Weights
 from shared.wire.envelope import Packet
 from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
+from shared.wire.inventory import Kind
 from shared.wire.messages import Request, encode_request
 
 MUSTER_S = 120.0
@@ -82,7 +85,7 @@ class Coordinator:
         Raises:
             InvalidConfig: the state belongs to other settings.
             RunFailed: rounds were skipped too often in a row.
-            NoCompatiblePlants: the describe round found fewer than two plants that fit.
+            NoCompatiblePlants: the describe round found fewer plants that fit than `rounds.fewest`.
         """
         if state.config_digest != self.config.digest:
             raise InvalidConfig(f"the settings of run {state.run!r} were changed since it began.", _KEEP)
@@ -105,6 +108,8 @@ class Coordinator:
             outcome: Outcome = settle_describe(state, step, self.config, conducted, described, self.start)
             self._there.founded(outcome.state.members, outcome.record.number)
             return outcome
+        if step.action is Action.MOMENTS and phases.lags(state, self.config) is None:
+            return unasked(state, step, datetime.now(UTC))
         return settle(state, step, self.config, self._conduct(state, step))
 
     # ---- rounds after the first --------------------------------------------------------------------------------------
@@ -130,13 +135,15 @@ class Coordinator:
         reports = self._whole(state, heard, nodes, vigil.gone, waited)
         told, joined = self._there.report(state.members)
         whole = tuple(sorted([*reports, *told], key=lambda report: report.plant))
-        notes = (*self._replays.twins(), *_surplus(vigil.surplus, plants))
+        notes = (*self._replays.twins(), *surplus(vigil.surplus, plants))
         return Conducted(aggregate, whole, started, self.clock() - begin, timings, joined, notes)
 
     def _fold(self, state: RunState, request: Request, asked: int) -> Fold:
         """What puts the replies together; under central differential privacy with its noise, which is charged first."""
+        if request.kind is Kind.MOMENTS:
+            return MomentsFold(state, self.config)
         if self.config.recipe.privacy.mode != "central" or state.model is None:
-            return fold_for(state, self.config.rounds)
+            return fold_with_members(state, self.config.rounds)
         from server.central import CentralFold  # Imports cryptography.
 
         base = base_of(state.model.weights, self.config.rounds)
@@ -264,7 +271,7 @@ class Coordinator:
         plant_of = self._there.plant_of
 
         def enough(asked: int) -> bool:
-            return len(described) >= max(2, quorum(asked, self.config.rounds.quorum))
+            return len(described) >= max(self.config.rounds.fewest, quorum(asked, self.config.rounds.quorum))
 
         for node, verdict, report in self._ask_all(state, step, enough):
             if isinstance(verdict, Accepted) and verdict.description is not None:
@@ -329,17 +336,6 @@ class _Heard:
     reports: dict[str, PlantReport] = field(default_factory=dict)
 
 
-def _surplus(nodes: Iterable[int], plants: Mapping[int, str], most: int = 5) -> tuple[str, ...]:
-    """What to say of replies that nobody had asked for."""
-    named = sorted((plants.get(node, ""), node) for node in nodes)
-    return tuple(
-        f"duplicate: {plant} sent more than one reply, the first counts"
-        if plant
-        else f"stray: node {node} was not asked"
-        for plant, node in named[:most]
-    )
-
-
 def _judge_packet(arrival: Arrival, expect: Expectation, node: str) -> Accepted | Rejected:
     if arrival.packet is None:
         told = arrival.failure.startswith(("absent: ", "late: ", "name: "))
@@ -371,12 +367,13 @@ class _Judge:
             gradient=request.order.one_step,
             measured=config.recipe.privacy.mode != "central",
         )
-        self._config = config
+        self._config, self._moments = config, partial(moments_due, state, config, request)
 
     def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
         member = self._members[plant]
         due = replace(self._expect, plant=plant, examples=member.examples, segments=member.segments)
-        due = replace(due, noise=private.due(self._config, self._request, member))
+        due = replace(due, schema=member.schema or due.schema)
+        due = replace(due, noise=private.due(self._config, self._request, member), moments=self._moments(member))
         verdict = _judge_packet(arrival, due, plant)
         if isinstance(verdict, Accepted) and verdict.update_norm and arrival.packet is not None:
             copied = self._replays.judge(self._request, plant, arrival.packet)

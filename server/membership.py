@@ -26,9 +26,15 @@ def fingerprint(manifest: tuple[TensorSpec, ...]) -> str:
     return hashlib.sha256(encode_manifest(manifest).encode()).hexdigest()[:16]
 
 
-def misfit(plant: str, said: Description, schema: SensorSchema, manifest: tuple[TensorSpec, ...]) -> str | None:
-    """Why a plant cannot be in a federation, with both fingerprints; None when it can."""
-    if said.schema.fingerprint != schema.fingerprint:
+def misfit(plant: str, said: Description, schema: SensorSchema | None, manifest: tuple[TensorSpec, ...]) -> str | None:
+    """Why a plant cannot be in a federation, with both fingerprints; None when it can.
+
+    Args:
+        plant, said: what calls itself what, and says what of itself.
+        schema: of the federation's sensors; None where plants share a trunk only, and each has its own.
+        manifest: the tensors that all must have.
+    """
+    if schema is not None and said.schema.fingerprint != schema.fingerprint:
         told = f"schema: CP-203 SchemaMismatch: plant {plant!r} {difference(schema, said.schema)}"
         return f"{told}; its schema is {said.schema.fingerprint}, the federation's {schema.fingerprint}"
     if said.manifest != manifest:
@@ -39,8 +45,10 @@ def misfit(plant: str, said: Description, schema: SensorSchema, manifest: tuple[
 
 def change(said: Description, member: Member, state: RunState) -> str | None:
     """Why a plant that calls itself a member is not as that member joined the run; None when it is."""
-    if state.schema is not None and (told := misfit(member.plant, said, state.schema, state.manifest)):
+    if state.manifest and (told := misfit(member.plant, said, state.schema, state.manifest)):
         return told
+    if member.schema and said.schema.fingerprint != member.schema:
+        return f"schema: its sensors were changed: {said.schema.fingerprint}, {member.schema} when it joined the run"
     if said.examples != member.examples:
         return f"changed: {said.examples} windows, {member.examples} when it joined the run"
     if said.segments != member.segments:
@@ -50,7 +58,7 @@ def change(said: Description, member: Member, state: RunState) -> str | None:
 
 def found(described: Mapping[str, Description], config: RunConfig) -> tuple[Member, ...]:
     """Members of what plants said of themselves, sorted by name."""
-    return _weighed({plant: Member(plant, d.examples, d.segments, 0.0) for plant, d in described.items()}, config)
+    return _weighed({plant: _member(plant, said, config) for plant, said in described.items()}, config)
 
 
 def admit(state: RunState, joined: Mapping[str, Description], config: RunConfig) -> RunState:
@@ -60,8 +68,13 @@ def admit(state: RunState, joined: Mapping[str, Description], config: RunConfig)
     """
     if not joined:
         return state
-    newcomers = {plant: Member(plant, d.examples, d.segments, 0.0) for plant, d in joined.items()}
+    newcomers = {plant: _member(plant, said, config) for plant, said in joined.items()}
     return replace(state, members=_weighed({**newcomers, **{m.plant: m for m in state.members}}, config))
+
+
+def _member(plant: str, said: Description, config: RunConfig) -> Member:
+    own = said.schema.fingerprint if config.recipe.sharing.share == "trunk" else ""
+    return Member(plant, said.examples, said.segments, 0.0, own)
 
 
 def _weighed(members: Mapping[str, Member], config: RunConfig) -> tuple[Member, ...]:

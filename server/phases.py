@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from server import centroids
+from server.members import places_of
 from server.rounds import Phase, RunState
 from shared.config import ClusteringConfig, RoundConfig, RunConfig
+from shared.lag.pooled import fitting_lags
 from shared.model import Clusters, GlobalModel
 from shared.wire.inventory import Kind
 from shared.wire.messages import Request, TrainOrder
@@ -25,6 +27,7 @@ class Action(StrEnum):
     SEED = "seed"
     REFINE = "refine"
     REFRESH = "refresh"
+    MOMENTS = "moments"
     CALIBRATE = "calibrate"
 
 
@@ -70,7 +73,11 @@ def _steps(config: RunConfig) -> Iterator[Step]:
             steps = clustering.refine_steps if final else clustering.refresh_steps
             yield from _repeat(Phase.JOINT, Action.REFRESH, steps)
         if calibration_follows(i, rounds):
+            if asks_moments(config):
+                yield Step(Phase.JOINT, Action.MOMENTS, f"moments {i + 1}", i)
             yield Step(Phase.JOINT, Action.CALIBRATE, f"calibrate {i + 1}", i)
+    if asks_moments(config):
+        yield Step(Phase.CALIBRATE, Action.MOMENTS, "moments")
     yield Step(Phase.CALIBRATE, Action.CALIBRATE, "calibrate")
 
 
@@ -93,6 +100,25 @@ def calibration_follows(index: int, rounds: RoundConfig) -> bool:
     """
     every = rounds.calibrate_every
     return every > 0 and (index + 1) % every == 0 and index < rounds.joint - 1
+
+
+def asks_moments(config: RunConfig) -> bool:
+    """Whether plants send their moments before they calibrate: never where they promised records protection, nor where
+    each may have other tags, so that sums would add up different things.
+    """
+    recipe = config.recipe
+    return recipe.lag.on and not recipe.privacy.on and recipe.sharing.share == "all"
+
+
+def lags(state: RunState, config: RunConfig) -> int | None:
+    """The lags of the moments that plants are asked for; None: too many tags for any."""
+    return None if state.schema is None else fitting_lags(state.schema.dim, config.recipe.lag.lags)
+
+
+def chooses_clusters(config: RunConfig) -> bool:
+    """Whether seeding ends with as many clusters as the data shows: not where their sums are clipped or noise."""
+    c = config.recipe.clustering
+    return c.choose == "index" and c.clusters > 2 and c.clip == "public" and not config.recipe.privacy.on
 
 
 def alpha(step: Step, config: RunConfig) -> float:
@@ -139,12 +165,19 @@ def public_radius(config: RunConfig) -> float:
     return latent_box(config) * math.sqrt(config.recipe.detector.latent)
 
 
+_KINDS = {
+    Action.DESCRIBE: Kind.DESCRIBE,
+    Action.TRAIN: Kind.TRAIN,
+    Action.MOMENTS: Kind.MOMENTS,
+    Action.CALIBRATE: Kind.CALIBRATE,
+}
+
+
 def request(step: Step, state: RunState, config: RunConfig) -> Request:
     """What a step asks of every plant."""
-    kinds = {Action.DESCRIBE: Kind.DESCRIBE, Action.TRAIN: Kind.TRAIN, Action.CALIBRATE: Kind.CALIBRATE}
-    kind = kinds.get(step.action, Kind.CLUSTER)
+    kind = _KINDS.get(step.action, Kind.CLUSTER)
     number = state.finished + 1
-    if state.model is None:
+    if state.model is None or kind is Kind.MOMENTS:
         return Request(kind, state.run, number, config.recipe)
     model = GlobalModel(state.model.weights, clusters_to_send(step, state.model, config))
     order = TrainOrder(
@@ -154,9 +187,11 @@ def request(step: Step, state: RunState, config: RunConfig) -> Request:
         with_statistic=wants_statistic(step, config),
         wire=config.rounds.wire,
         clip=record_clip(state, config) if step.action is Action.TRAIN else 0.0,
+        places=places_of(state) if kind is Kind.TRAIN else "",
     )
     radius = clip_radius(step, model.clusters, config)
-    return Request(kind, state.run, number, config.recipe, model.digest, model, radius, order)
+    lag = state.moments if kind is Kind.CALIBRATE else None
+    return Request(kind, state.run, number, config.recipe, model.digest, model, radius, order, lag)
 
 
 def one_step(config: RunConfig) -> bool:
@@ -188,4 +223,4 @@ def wants_statistic(step: Step, config: RunConfig) -> bool:
     if step.action is Action.TRAIN:
         follows = refresh_follows(step.index, config.rounds.joint, config.recipe.clustering)
         return step.phase is Phase.JOINT and not follows
-    return step.action not in (Action.DESCRIBE, Action.CALIBRATE)
+    return step.action not in (Action.DESCRIBE, Action.MOMENTS, Action.CALIBRATE)

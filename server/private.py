@@ -43,7 +43,7 @@ def releases(config: RunConfig) -> Releases:
     from shared.privacy.planning import Releases
 
     actions = [step.action for step in phases.plan(config)]
-    training, still = actions.count(Action.TRAIN), (Action.DESCRIBE, Action.TRAIN, Action.CALIBRATE)
+    training, still = actions.count(Action.TRAIN), (Action.DESCRIBE, Action.TRAIN, Action.MOMENTS, Action.CALIBRATE)
     statistic = sum(action not in still for action in actions)
     ranges = int(config.recipe.privacy.ranges == "quantiles")
     return Releases(training + 1 + training // 50, statistic + 1, ranges)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
+from shared.lag.pooled import LagSum
 from shared.model import GlobalModel, TensorSpec
 from shared.schema import SensorSchema
 from shared.series import FloatArray
@@ -46,17 +48,21 @@ class Member:
         examples: training windows it declared; a later reply must declare the same.
         segments: segments that these windows start in; the counts of its statistic add up to this.
         weight: its share in the mean, before normalisation (capped, see `server.aggregate.site_weights`).
+        schema: fingerprint of its sensors, where plants have sensors of their own; empty: the federation's.
     """
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"schema"})  # what a state of an older version lacks
 
     plant: str
     examples: int
     segments: int
     weight: float
+    schema: str = ""
 
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """Moments of the server's Adam; empty under plain averaging."""
+    """Moments of the server's optimiser; empty under plain averaging."""
 
     step: int = 0
     first: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -81,6 +87,29 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best model of a phase by the plants' loss on held-out normal data; what goes on where training stops early.
+
+    Attributes:
+        phase: the phase that it is the best of.
+        round: after which it was the global model.
+        model: the model, with its clusters.
+        optimizer: the server optimiser's state that belongs to it.
+        losses: that it was measured to have, by plant.
+        mark: the losses that a model must be 1 % below to count as progress; those of the last that was.
+        stalled: training rounds in a row since then.
+    """
+
+    phase: Phase
+    round: int
+    model: GlobalModel
+    optimizer: OptimizerState
+    losses: Mapping[str, float]
+    mark: Mapping[str, float]
+    stalled: int = 0
+
+
+@dataclass(frozen=True)
 class RunState:
     """Everything the next round depends on.
 
@@ -93,11 +122,13 @@ class RunState:
         model: the global model; None before the describe round.
         optimizer: the server optimiser's state.
         members: compatible plants by name, sorted; those that joined late among them.
-        schema: the federation's sensor schema.
+        schema: the federation's sensor schema; None where each plant has its own.
         manifest: the detector's tensors.
         norms: medians of the update norms of the last training rounds, which the next one is clipped by.
         anchor: what plants vote against; None before the first vote.
         clip: norm that records' gradients are clipped to under local differential privacy; 0 until it moved.
+        moments: what plants sent when they were last asked for moments, added up; None: nothing that may be shared.
+        best: of the phase's models so far, where training may stop early (`server.stopping`).
     """
 
     run: str
@@ -113,6 +144,8 @@ class RunState:
     norms: tuple[float, ...] = ()
     anchor: Anchor | None = None
     clip: float = 0.0
+    moments: LagSum | None = None
+    best: Best | None = None
 
 
 @dataclass(frozen=True)

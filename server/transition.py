@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from server import centroids, phases, private, vote
+from server import centroids, phases, private, stopping, vote
 from server.aggregate import Aggregate, adam_step
 from server.membership import admit, found, misfit
+from server.optimizers import MOVED, moved
 from server.phases import Action, Step
 from server.robust import clip_factor, remember
 from server.rounds import (
@@ -77,6 +78,8 @@ def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted
     needed = quorum(len(state.members), config.rounds.quorum)
     if conducted.aggregate.count < needed:
         reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
+        if step.action is Action.MOMENTS and state.skips + 1 >= config.rounds.max_skips:
+            return pass_over(state, step, conducted, reason)
         return _skip(state, step, config, conducted, reason)
     anchor, refused = _vote(state, step, config, conducted.reports)
     if refused and anchor is not None:
@@ -91,8 +94,30 @@ def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
     after = replace(after, anchor=anchor, norms=remember(state.norms, conducted.aggregate.norms))
     after = replace(after, clip=private.next_clip(state, step, config, conducted.aggregate.metrics))
-    report = _cluster_report(state.model, model, conducted.aggregate)
+    after = replace(after, moments=conducted.aggregate.moments or state.moments)
+    after, conducted = _stop_early(state, after, step, config, conducted)
+    report = _cluster_report(state.model, after.model, conducted.aggregate)
     return Committed(after, record(after, step, Status.COMMITTED, _notes(config, conducted, report), conducted, report))
+
+
+def _stop_early(
+    state: RunState, after: RunState, step: Step, config: RunConfig, conducted: Conducted
+) -> tuple[RunState, Conducted]:
+    """The state after a round, gone back to the phase's best model and past its training where that no longer helps."""
+    found = stopping.judge(state, step, config, conducted.reports)
+    if found.best is None or found.next is None:
+        return replace(after, best=found.best), conducted
+    best = found.best
+    after = replace(after, step=found.next, model=best.model, optimizer=best.optimizer, best=best)
+    aggregate = replace(conducted.aggregate, statistic=None)  # it was taken about another model's clusters
+    return after, replace(conducted, aggregate=aggregate, notes=(*conducted.notes, found.reason))
+
+
+def pass_over(state: RunState, step: Step, conducted: Conducted, reason: str) -> Committed:
+    """Plants can calibrate without the others' moments: a run does not fail for the want of them."""
+    after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0)
+    reason = "; ".join((reason, *conducted.notes, "plants calibrate without the others' moments"))
+    return Committed(after, record(after, step, Status.COMMITTED, reason, conducted))
 
 
 def _vote(
@@ -130,7 +155,7 @@ def _notes(config: RunConfig, conducted: Conducted, report: ClusterReport | None
     notes = [*conducted.aggregate.notes, *conducted.notes]
     if report is not None and config.rounds.aggregation != "mean" and conducted.aggregate.count > 1:
         alone = [str(k) for k, n in enumerate(report.plants) if n == 1 and report.active[k]]
-        if alone and len(report.plants) == config.recipe.clustering.clusters:
+        if alone and len(report.plants) <= config.recipe.clustering.clusters:  # more are seeds
             word = "clusters" if len(alone) > 1 else "cluster"
             notes.append(f"{word} {', '.join(alone)} populated by one plant only: no low score there is worth trusting")
     return "; ".join(notes) or None
@@ -158,8 +183,10 @@ def _illegal(model: GlobalModel | None) -> str | None:
 
 def _what_moved(config: RunConfig) -> str:
     rounds = config.rounds
-    adam = f"the server's Adam step at server_learning_rate {rounds.server_learning_rate:g}"
-    return adam if phases.one_step(config) else "aggregation"
+    if rounds.server_optimizer == "avg":
+        return "aggregation"
+    step = "Adam step" if phases.one_step(config) else f"{rounds.server_optimizer} step"
+    return f"the server's {step} at server_learning_rate {rounds.server_learning_rate:g}"
 
 
 def record(
@@ -201,6 +228,8 @@ def _advance(
     weights = aggregate.weights
     if phases.one_step(config):
         weights, optimizer = adam_step(model.weights, weights, optimizer, config.rounds.server_learning_rate)
+    elif config.rounds.server_optimizer in MOVED:
+        weights, optimizer = moved(model.weights, weights, optimizer, config.rounds)
     return GlobalModel(weights, clusters), optimizer
 
 
@@ -222,7 +251,8 @@ def _move_clusters(state: RunState, step: Step, config: RunConfig, total: Statis
     if step.action is not Action.CENTRE:
         after = replace(after, radius=cloud_radius(after, total))
     if step.action is Action.SEED and step.last:
-        return centroids.merge(after, total.counts_K, c.clusters, rng, floor, box)
+        chosen = centroids.choose(after, total, c.clusters, floor) if phases.chooses_clusters(config) else None
+        return chosen or centroids.merge(after, total.counts_K, c.clusters, rng, floor, box)
     if step.action is Action.SEED:
         return centroids.replace_dead(after, total.counts_K, floor, rng, box)
     return after
@@ -258,12 +288,14 @@ def settle_describe(
 ) -> Committed | Failed:
     """Found the federation on the schema and detector that most plants share; refuse the others with the difference.
 
+    With `recipe.sharing.share = "trunk"` on the detector's trunk alone.
+
     Args:
         state, step, config, conducted: of the round.
         described: what each plant said.
         start: weights to begin with, made from public data; None: fresh ones.
     """
-    schema, refused = _agree(described)
+    schema, refused = _agree(described, trunk=config.recipe.sharing.share == "trunk")
     fitting = {plant: d for plant, d in described.items() if plant not in refused}
     reports = tuple(
         replace(r, accepted=False, reason=refused[r.plant]) if r.accepted and r.plant in refused else r
@@ -271,8 +303,8 @@ def settle_describe(
     )
     conducted = replace(conducted, reports=reports)
     after = replace(state, finished=state.finished + 1)
-    if schema is None or len(fitting) < 2:
-        reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs 2"
+    if not fitting or len(fitting) < config.rounds.fewest:
+        reason = f"{len(fitting)} of {len(reports)} plants are compatible, a federation needs {config.rounds.fewest}"
         return Failed(after, record(after, step, Status.FAILED, reason, conducted))
     manifest = next(iter(fitting.values())).manifest
     if told := private.hopeless(config, manifest, len(fitting)):
@@ -286,13 +318,17 @@ def settle_describe(
     return Committed(after, record(after, step, Status.COMMITTED, None, conducted))
 
 
-def _agree(described: Mapping[str, Description]) -> tuple[SensorSchema | None, dict[str, str]]:
-    """The schema that most plants have (ties: the first by name), and why each of the others is refused."""
+def _agree(described: Mapping[str, Description], trunk: bool) -> tuple[SensorSchema | None, dict[str, str]]:
+    """The schema that most plants have (ties: the first by name), and why each of the others is refused.
+
+    Where plants share a trunk only there is no common schema, and what they agree on is the trunk.
+    """
     if not described:
         return None, {}
     ordered = sorted(described.items())
-    votes = Counter((d.schema.fingerprint, d.manifest) for _, d in ordered)
+    votes = Counter(("" if trunk else d.schema.fingerprint, d.manifest) for _, d in ordered)
     winner = votes.most_common(1)[0][0]
-    schema = next(d.schema for _, d in ordered if (d.schema.fingerprint, d.manifest) == winner)
+    same = (d.schema for _, d in ordered if (d.schema.fingerprint, d.manifest) == winner)
+    schema = None if trunk else next(same)
     told = {plant: misfit(plant, d, schema, winner[1]) for plant, d in ordered}
     return schema, {plant: reason for plant, reason in told.items() if reason is not None}

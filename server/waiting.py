@@ -7,7 +7,7 @@ lasts. Time is monotonic; no plant's clock and no clock on a wall has a say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from server.channel import Arrival, Channel
@@ -104,3 +104,14 @@ class Vigil:
     def _in_vain(self, now: float) -> bool:
         patience = PATIENCE_S if self._quorate is None else LOOK_S
         return all(node in self.gone and now - self.gone[node] >= patience for node in self.pending)
+
+
+def surplus(nodes: Iterable[int], plants: Mapping[int, str], most: int = 5) -> tuple[str, ...]:
+    """What to say of replies that nobody had asked for."""
+    named = sorted((plants.get(node, ""), node) for node in nodes)
+    return tuple(
+        f"duplicate: {plant} sent more than one reply, the first counts"
+        if plant
+        else f"stray: node {node} was not asked"
+        for plant, node in named[:most]
+    )

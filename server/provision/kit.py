@@ -47,7 +47,7 @@ _POLICY = """\
 # {plant}: what this plant takes part in. Nothing that a server sends can change it; what stands here as a comment is
 # the default. Yours to edit: `crossplant provision install` never overwrites it.
 
-# kinds = ["describe", "train", "cluster", "calibrate"]
+# kinds = ["describe", "train", "cluster", "moments", "calibrate"]
 # detectors = ["hac-uml"]      # default: any that is built in
 schema = {schema}
 # Who may sign runs; none: runs need no signature. This is the operator's key as the kit names it: let the operator read

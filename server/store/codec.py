@@ -40,6 +40,11 @@ def _defaulted(kind: Any) -> frozenset[str]:
     return frozenset(f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (missing, missing))
 
 
+def _younger(kind: Any) -> frozenset[str]:
+    """Fields that an older version's state lacks, and that mean nothing there: named one by one, none is guessed."""
+    return frozenset(getattr(kind, "YOUNGER", ()))
+
+
 def storable(text: str) -> str:
     """Text that every database takes: lone surrogates and NUL become visible escapes.
 
@@ -137,7 +142,7 @@ class Codec:
 
     def _decode_fields(self, kind: Any, value: Mapping[str, Any], where: str) -> Any:
         hints = _hints(kind)
-        younger = set() if self.exact else _defaulted(kind) - value.keys()
+        younger = (_younger(kind) if self.exact else _defaulted(kind)) - value.keys()
         if hints.keys() != value.keys() | younger:
             odd = ", ".join(sorted(hints.keys() ^ (value.keys() | younger)))
             raise StoreUnreadable(f"{where}: {kind.__name__} has missing or unknown fields: {odd}.")

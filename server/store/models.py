@@ -18,11 +18,14 @@ from safetensors import SafetensorError
 from server.rounds import OptimizerState
 from shared.disk import sync_folder
 from shared.errors import DiskFull, ModelCorrupt, StoreError
+from shared.lag.pooled import LagSum
 from shared.model import GlobalModel, read_model
 from shared.series import FloatArray
+from shared.wire.lagged import shares_of, tags_and_shares
 
 MODEL = ".safetensors"
 OPTIMIZER = ".optimizer.safetensors"
+MOMENTS = ".moments.safetensors"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -145,6 +148,27 @@ class ModelFiles:
             return OptimizerState(int(tensors["step"]), _under("first/", tensors), _under("second/", tensors))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ModelCorrupt(f"{path} does not hold optimiser moments: {error}.") from error
+
+    def put_moments(self, lag: LagSum | None) -> str | None:
+        """Keep plants' moments; None when there are none."""
+        if lag is None:
+            return None
+        tags_SB, share_S = tags_and_shares(lag)
+        tensors = {"sum": np.asarray(lag.vector_Q, order="C"), "tags": np.array(tags_SB), "shares": share_S}
+        return self.put_bytes(safetensors.numpy.save(tensors), MOMENTS)
+
+    def get_moments(self, digest: str) -> LagSum:
+        """Read moments back.
+
+        Raises:
+            ModelCorrupt: missing, or its content has another digest.
+        """
+        path = self.path(digest, MOMENTS)
+        try:
+            tensors = safetensors.numpy.load(read_checked(path, digest))
+            return LagSum(tensors["sum"], shares_of(tensors["tags"], tensors["shares"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ModelCorrupt(f"{path} does not hold moments: {error}.") from error
 
 
 def read_checked(path: Path, digest: str) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
-from server.rounds import Anchor, Member, OptimizerState, PlantReport, RoundRecord, RunState
+from server.rounds import Anchor, Best, Member, OptimizerState, Phase, PlantReport, RoundRecord, RunState
 from server.store.codec import RECORDS, STATE
 from server.store.models import ModelFiles
 from server.store.tables import JsonObject, RoundRow, RunRow, UpdateRow
@@ -59,6 +60,19 @@ class StoredAnchor:
 
 
 @dataclass(frozen=True)
+class StoredBest:
+    """`Best` with digests where it has arrays."""
+
+    phase: Phase
+    round: int
+    model: str
+    optimizer: str | None
+    losses: Mapping[str, float]
+    mark: Mapping[str, float]
+    stalled: int
+
+
+@dataclass(frozen=True)
 class StoredState:
     """`RunState` with digests where it has arrays; field by field the same otherwise."""
 
@@ -75,20 +89,35 @@ class StoredState:
     norms: tuple[float, ...] = ()
     anchor: StoredAnchor | None = None
     clip: float = 0.0
+    moments: str | None = None
+    best: StoredBest | None = None
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"moments", "best"})  # what a state of an older version lacks
 
     @classmethod
-    def of(cls, state: RunState, optimizer: str | None, anchor: str | None = None) -> StoredState:
+    def of(
+        cls,
+        state: RunState,
+        optimizer: str | None,
+        anchor: str | None = None,
+        moments: str | None = None,
+        best: str | None = None,
+    ) -> StoredState:
         """The storable form of `state`.
 
         Args:
             state: the state.
             optimizer: digest that its optimiser moments are kept under.
             anchor: the same for those of its anchor.
+            moments: digest that the plants' lagged moments are kept under.
+            best: digest that the optimiser moments of its phase's best model are kept under.
         """
         fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(RunState)}
         model, old = None if state.model is None else state.model.digest, state.anchor
         kept = None if old is None else StoredAnchor(old.round, old.model.digest, anchor, old.losses)
-        return cls(**fields | {"model": model, "optimizer": optimizer, "anchor": kept})
+        found = None if state.best is None else _stored_best(state.best, best)
+        arrays = {"model": model, "optimizer": optimizer, "anchor": kept, "moments": moments, "best": found}
+        return cls(**fields | arrays)
 
     def load(self, models: ModelFiles) -> RunState:
         """The state with its arrays.
@@ -99,11 +128,23 @@ class StoredState:
         model = None if self.model is None else models.get(self.model)
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         anchor = None if self.anchor is None else _load_anchor(self.anchor, models)
-        return RunState(**fields | {"model": model, "optimizer": _moments(self.optimizer, models), "anchor": anchor})
+        arrays = {"model": model, "optimizer": _moments(self.optimizer, models), "anchor": anchor}
+        lag = None if self.moments is None else models.get_moments(self.moments)
+        best = None if self.best is None else _load_best(self.best, models)
+        return RunState(**fields | arrays | {"moments": lag, "best": best})
 
 
 def _load_anchor(stored: StoredAnchor, models: ModelFiles) -> Anchor:
     return Anchor(stored.round, models.get(stored.model), _moments(stored.optimizer, models), stored.losses)
+
+
+def _stored_best(best: Best, optimizer: str | None) -> StoredBest:
+    return StoredBest(best.phase, best.round, best.model.digest, optimizer, best.losses, best.mark, best.stalled)
+
+
+def _load_best(stored: StoredBest, models: ModelFiles) -> Best:
+    model, optimizer = models.get(stored.model), _moments(stored.optimizer, models)
+    return Best(stored.phase, stored.round, model, optimizer, stored.losses, stored.mark, stored.stalled)
 
 
 def _moments(digest: str | None, models: ModelFiles) -> OptimizerState:

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from server.rounds import RoundRecord, RunState
+from server.rounds import Anchor, Best, RoundRecord, RunState
 from server.store.database import check_tables, connect, create_tables, database_errors, has_table
 from server.store.locking import exclusive
 from server.store.models import ModelFiles, file_errors
@@ -233,7 +233,8 @@ class RoundStore:
             models = self._models(self._expect_next(session, record))
         if state.model is not None:
             models.put(state.model)
-        stored = StoredState.of(state, models.put_optimizer(state.optimizer), _keep_anchor(state, models))
+        optimizer, moments = models.put_optimizer(state.optimizer), models.put_moments(state.moments)
+        stored = StoredState.of(state, optimizer, _keep(state.anchor, models), moments, _keep(state.best, models))
         with self._session(writes=True) as session:
             self._expect_next(session, record).status = RunStatus.RUNNING.value
             session.add(round_row(record, stored))
@@ -359,11 +360,12 @@ def _signature_row(run: str, signature: str) -> SignatureRow:
     return SignatureRow(run=run, text=signature, made=datetime.now(UTC).isoformat())
 
 
-def _keep_anchor(state: RunState, models: ModelFiles) -> str | None:
-    if state.anchor is None:
+def _keep(earlier: Anchor | Best | None, models: ModelFiles) -> str | None:
+    """Digest of the optimiser moments of a model that the run may go back to; both are put on disk."""
+    if earlier is None:
         return None
-    models.put(state.anchor.model)
-    return models.put_optimizer(state.anchor.optimizer)
+    models.put(earlier.model)
+    return models.put_optimizer(earlier.optimizer)
 
 
 def _models_folder(place: Place, models_dir: Path | None) -> Path:

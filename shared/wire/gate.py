@@ -20,15 +20,17 @@ from pydantic import ValidationError
 
 from shared.clustering import Statistic
 from shared.errors import BadPayload
+from shared.lag.sums import Moments
 from shared.model import TensorSpec, Weights
 from shared.privacy.noise import SIGMAS, NoiseDue, least_norm
 from shared.schema import SensorSchema
 from shared.wire.compress import DELTA, SCALES, Wire, expand, unflatten
 from shared.wire.envelope import PROTOCOL, Packet, decode_array
 from shared.wire.inventory import FINGERPRINT, REPLY, Kind, private_fields, unlisted
+from shared.wire.lagged import MomentsDue, parse_moments
 from shared.wire.messages import GRADIENT, LARGEST_WEIGHT, WEIGHT, number, parse_weights, same, shown, whole
 
-METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated", "below")
+METRICS = ("train_loss", "cluster_loss", "holdout_loss", "calibrated", "below", "own_model")
 TIMINGS = ("seconds_train", "seconds_evaluate", "seconds_cluster")
 _LONGEST_TEXT = 2_000_000
 _WITHIN: Mapping[str, tuple[float, float]] = {
@@ -36,6 +38,7 @@ _WITHIN: Mapping[str, tuple[float, float]] = {
     "cluster_loss": (-1e-3, 1e12),  # a divergence: never negative, but for the rounding of float32
     "holdout_loss": (0, 1e12),
     "calibrated": (0, 1),
+    "own_model": (0, 1),
     "below": (-1e6, 1e6),  # noised
     **dict.fromkeys(TIMINGS, (0, 1e9)),
 }
@@ -44,6 +47,7 @@ _REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     Kind.DESCRIBE: (),
     Kind.TRAIN: ("train_loss", "cluster_loss", "holdout_loss"),
     Kind.CLUSTER: (),
+    Kind.MOMENTS: (),
     Kind.CALIBRATE: ("holdout_loss", "calibrated"),
 }
 _REQUIRED_PRIVATE: Mapping[Kind, tuple[str, ...]] = {Kind.TRAIN: ("train_loss", "below")}
@@ -72,6 +76,7 @@ class Expectation:
         noise: that the reply must bear under local differential privacy, when it may carry nothing unprotected; None
             without.
         measured: whether losses are due; none are under central differential privacy, which has no noise for them.
+        moments: what moments must be, None when none are due.
     """
 
     kind: Kind
@@ -92,6 +97,7 @@ class Expectation:
     gradient: bool = False
     noise: NoiseDue | None = None
     measured: bool = True
+    moments: MomentsDue | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class Accepted:
     metrics: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     update_norm: float | None = None
+    moments: Moments | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,7 @@ def _parse(packet: Packet, expect: Expectation, plant: str) -> Accepted | Reject
         metrics=_measured(packet, METRICS, expect),
         timings={name.removeprefix("seconds_"): value for name, value in _measured(packet, TIMINGS, expect).items()},
         update_norm=norm,
+        moments=None if expect.moments is None else parse_moments(packet, expect.moments),
     )
 
 

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     DESCRIBE = "describe"
     TRAIN = "train"
     CLUSTER = "cluster"
+    MOMENTS = "moments"
     CALIBRATE = "calibrate"
 
 
@@ -65,6 +66,8 @@ _TRAIN = frozenset({Kind.TRAIN})
 _STATISTIC = frozenset({Kind.TRAIN, Kind.CLUSTER})
 _WITH_MODEL = frozenset({Kind.TRAIN, Kind.CLUSTER, Kind.CALIBRATE})
 _DESCRIBE = frozenset({Kind.DESCRIBE})
+_CALIBRATE = frozenset({Kind.CALIBRATE})
+_ON_DATA = _WITH_MODEL | {Kind.MOMENTS}
 
 _NONE = "none without differential privacy"
 _LEARNT = "how well the plant is learnt"
@@ -89,6 +92,10 @@ REQUEST: tuple[Field, ...] = (
     Field("with_statistic", "numbers", _TRAIN),
     Field("clip", "numbers", _TRAIN),
     Field("wire", "texts", _TRAIN),
+    Field("places", "texts", _TRAIN),
+    Field("lag_moments", "arrays", _CALIBRATE),
+    Field("lag_tags", "arrays", _CALIBRATE),
+    Field("lag_shares", "arrays", _CALIBRATE),
 )
 
 REPLY: tuple[Field, ...] = (
@@ -106,9 +113,7 @@ REPLY: tuple[Field, ...] = (
         private="as it is: a code and a word; that a budget is spent or records are few shows, nothing that was read",
     ),
     Field("model", "texts", _WITH_MODEL),
-    Field(
-        FINGERPRINT, "texts", _WITH_MODEL, "process know-how", "digest", private="as it is: not covered by the claim"
-    ),
+    Field(FINGERPRINT, "texts", _ON_DATA, "process know-how", "digest", private="as it is: not covered by the claim"),
     Field(
         "schema",
         "texts",
@@ -132,7 +137,16 @@ REPLY: tuple[Field, ...] = (
     Field("cluster_sums", "arrays", _STATISTIC, "operating points", _CLIPPED, "rho in L2", _NOISED),
     Field("cluster_counts", "arrays", _STATISTIC, "share of time in each mode", _CLIPPED, "1 in L2", _NOISED),
     Field("cluster_spread", "numbers", _STATISTIC, "spread of the operating points", _CLIPPED, "rho^2", _NOISED),
-    Field("calibrated", "numbers", frozenset({Kind.CALIBRATE}), "whether data suffices", "one bit", private=DROPPED),
+    Field(
+        "moments",
+        "arrays",
+        frozenset({Kind.MOMENTS}),
+        "means, spreads and relations of all tags, now and some rows apart",
+        "sums over all training rows; of two plants, each can work out the other's",
+        private=DROPPED,
+    ),
+    Field("own_model", "numbers", frozenset({Kind.CALIBRATE}), "whether sharing helps", "one bit", private=DROPPED),
+    Field("calibrated", "numbers", _CALIBRATE, "whether data suffices", "one bit", private=DROPPED),
     Field("seconds_train", "numbers", _TRAIN, "hardware and volume", _NONE, private=DROPPED),
     Field("seconds_evaluate", "numbers", _TRAIN, "hardware and volume", _NONE, private=DROPPED),
     Field("seconds_cluster", "numbers", _STATISTIC, "hardware and volume", _NONE, private=DROPPED),

@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from shared.config import ALPHA_MOST, Recipe
 from shared.errors import BadPayload
+from shared.lag.pooled import LagSum
 from shared.model import Clusters, GlobalModel, TensorSpec, Weights
 from shared.wire.compress import WIRES, Wire
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
 from shared.wire.inventory import REQUEST, SIGNATURE, Kind, unlisted
+from shared.wire.lagged import encode_lag, parse_lag
 
 WEIGHT = "weights/"
 GRADIENT = "gradient/"
@@ -41,6 +43,7 @@ class TrainOrder:
         with_statistic: also report the cluster statistic under the incoming model.
         wire: how the update travels back, see `shared.wire.compress`.
         clip: norm that each record's gradient is clipped to under local differential privacy; 0 without.
+        places: of the plants, for an ensemble of which each trains a part (`shared.ensemble`); empty without.
     """
 
     alpha: float = 0.0
@@ -49,6 +52,7 @@ class TrainOrder:
     with_statistic: bool = False
     wire: Wire = "fp32"
     clip: float = 0.0
+    places: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Request:
         model: weights and clusters, None for `describe`.
         radius: clipping radius for the cluster statistic.
         order: for `train`.
+        lag: for `calibrate`, what plants sent when they were asked for moments, added up; None: nothing of that.
     """
 
     kind: Kind
@@ -73,6 +78,7 @@ class Request:
     model: GlobalModel | None = None
     radius: float = math.inf
     order: TrainOrder = TrainOrder()
+    lag: LagSum | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,9 @@ def encode_request(request: Request, signature: str = "") -> Packet:
         if order.clip:
             numbers["clip"] = order.clip
         texts["wire"] = order.wire
-    return Packet(EncodedModel.of(request.model).arrays, numbers, texts)
+        if order.places:
+            texts["places"] = order.places
+    return Packet({**EncodedModel.of(request.model).arrays, **encode_lag(request.lag)}, numbers, texts)
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -156,7 +164,7 @@ def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int)
     kind, recipe = parse_head(packet)
     round_ = whole(packet, "round")
     run = packet.texts.get("run", "")
-    if kind is Kind.DESCRIBE:
+    if kind in (Kind.DESCRIBE, Kind.MOMENTS):
         return Request(kind, run, round_, recipe)
     model = GlobalModel(parse_weights(packet, manifest), _parse_clusters(packet, latent))
     radius = number(packet, "radius")
@@ -164,7 +172,8 @@ def parse_request(packet: Packet, manifest: tuple[TensorSpec, ...], latent: int)
     digest = packet.texts.get("model", "")
     if digest != model.digest:
         raise BadPayload(f"the model has digest {model.digest[:12]}, the message says {digest[:12]!r}.")
-    return Request(kind, run, round_, recipe, digest, model, radius if radius >= 0 else math.inf, order)
+    lag = parse_lag(packet) if kind is Kind.CALIBRATE else None
+    return Request(kind, run, round_, recipe, digest, model, radius if radius >= 0 else math.inf, order, lag)
 
 
 def _parse_order(packet: Packet) -> TrainOrder:
@@ -180,6 +189,7 @@ def _parse_order(packet: Packet) -> TrainOrder:
     return TrainOrder(
         wire=wire,
         clip=clip,
+        places=packet.texts.get("places", ""),
         alpha=alpha,
         step=whole(packet, "step"),
         one_step=bool(whole(packet, "one_step")),
