@@ -30,6 +30,7 @@ from client.agent.service import PlantAgent
 from client.edge.records import Sample
 from client.edge.scorer import Scorer
 from client.training.calibrate import window_entropy
+from client.training.judged import window_modes
 from shared.bundle.edge import EdgeBundle, read_edge_bundle
 from shared.config import Recipe
 from shared.detectors import Detector, build
@@ -126,6 +127,12 @@ def _eager(bundle: EdgeBundle, detector: Detector) -> Callable[[FloatArray], tup
 
     def score(window_WD: FloatArray) -> tuple[float, float]:
         found = detector.score(torch.from_numpy(window_WD[None]), tail)
+        if bundle.judge is not None:
+            modes_1, judging = window_modes(found, clusters), bundle.judge.stream()
+            for row_D in window_WD:
+                judging.take(row_D)
+            verdict = judging.judge(found.residual_ND[0], None if modes_1 is None else int(modes_1[0]))
+            return float(found.error_N[0]), verdict.score
         return float(found.error_N[0]), float(scale.combine(found.error_N, window_entropy(found, clusters))[0])
 
     return score

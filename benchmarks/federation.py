@@ -22,7 +22,7 @@ def settings(pretrain: int, workers: int = 1, **training: object) -> RunConfig:
     layer = {
         "rounds": {"pretrain": pretrain, "joint": 0},
         "engine": {"workers": workers, "threads": 1, "device": "cpu"},
-        "recipe": {"clustering": clustering, "training": training},
+        "recipe": {"clustering": clustering, "training": training, "lag": {"on": False}},
     }
     return build_config({"benchmark": layer})[0]
 

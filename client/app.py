@@ -32,6 +32,7 @@ if os.environ.get(AGENT):  # a process of its own, whose log nobody else writes
 @app.train()
 @app.query("describe")
 @app.query("cluster")
+@app.query("moments")
 @app.query("calibrate")
 def relay(message: Message, context: Context) -> Message:
     """Hand a request to this node's agent and its answer back. Never raises: Flower would send the error's text."""

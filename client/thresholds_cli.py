@@ -28,7 +28,7 @@ Budget = Annotated[
     float | None, typer.Option("--budget", metavar="N", help="False alarms a day to ask for, in place of a rate.")
 ]
 COLUMNS = 80
-_HEAD = ("rule", "value", "promised", "alarmed (90 %)", "alarms a day (90 %)")  # `*`: weak
+_HEAD = ("rule", "value", "promised", "alarmed", "alarms a day")  # `*`: weak
 _FOUND_HEAD = ("rule", "LABELLED: events found", "LABELLED: false a day")
 _LABELLED = "LABELLED: on the plant's test data, at the value set on normal data alone; no rule looks at labels."
 
@@ -99,7 +99,7 @@ def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
 
 
 def _about(size: int, effective: float, rate: float, lacking: float) -> str:
-    worth = f"{size:,} held-out normal windows, worth {effective:,.0f} independent ones; asked: a rate of {rate:.3g}"
+    worth = f"{size:,} normal windows, worth {effective:,.0f} independent ones; asked: a rate of {rate:.3g}"
     if lacking == 0:
         return f"{worth}, which they carry."
     return f"{worth}, which they do not carry: about {lacking:,.1f} hours more of normal operation are wanted."

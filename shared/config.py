@@ -7,49 +7,36 @@ their digest is stored with every round.
 from __future__ import annotations
 
 import hashlib
-import tomllib
-import unicodedata
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from shared.errors import InvalidConfig
+from shared.layers import Settings as Settings
+from shared.layers import explain, overlay
+from shared.layers import flatten as flatten
+from shared.layers import read_toml as read_toml
 from shared.preprocess import Join, Scaling
 from shared.preprocess.rolling import MOST_ROWS
+from shared.setting_types import ALPHA_MOST as ALPHA_MOST
+from shared.setting_types import Fraction, Late, Multiplier, Positive, PositiveFloat, Rate, Rounds, Seconds, Steps
+from shared.setting_types import Group as _Group
+from shared.setting_types import Text as Text
+from shared.sharing import SharingConfig as SharingConfig
+from shared.sharing import unshared
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-ALPHA_MOST = 1e6
-PositiveFloat = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, le=10)]
-Multiplier = Annotated[float, Field(ge=0, le=1e9)]
-Steps = Annotated[int, Field(ge=1, le=100)]
-MOST_ROUNDS = 100_000
-Rounds = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
-Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 MOST_CANDIDATES = 4096
-Settings = dict[str, Any]
-
-
-def _printable(value: object) -> object:
-    """Refuse what no name or path holds, and what UTF-8 cannot carry."""
-    if isinstance(value, str) and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in value[:5000]):
-        raise ValueError("control characters and undecodable bytes are not allowed")
-    return value
-
-
-Text = Annotated[str, Field(max_length=4096), BeforeValidator(_printable)]
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _latent(given: dict[str, Any]) -> int:
     """The published size: the smaller LSTM of cnn-lstm is its latent."""
     return 32 if given.get("name") == "cnn-lstm" else 16
+
+
+def _layers(given: dict[str, Any]) -> int:
+    """A forecaster of the next row needs one."""
+    return 1 if given.get("name") == "foresee" else 2
 
 
 class DetectorConfig(_Group):
@@ -61,19 +48,23 @@ class DetectorConfig(_Group):
     name: Text = "hac-uml"
     window: Annotated[int, Field(ge=2, le=10_000)] = 30
     hidden: Annotated[int, Field(ge=1, le=4096)] = 64
-    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    layers: Annotated[int, Field(ge=1, le=8)] = Field(default_factory=_layers)
     latent: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_latent)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bottleneck: Literal["tanh", "linear"] = "tanh"
     kl_weight: Annotated[float, Field(ge=0, le=1e3)] = 1.0  # vae only: of the divergence from the Gaussian prior
+    members: Annotated[int, Field(ge=1, le=64)] = 4  # ewad only: WGAN-GPs in the ensemble, best one a plant
 
 
 class PreprocessConfig(_Group):
     """Joining, filling, rolling, scaling and muting, in this order. All lengths after `every` are in joined rows."""
 
     every: Annotated[int, Field(ge=1, le=100_000)] = 1  # rows that become one
+    period_s: Seconds | None = None  # of a joined row: each plant works out its own `every` (shared/sampling.py)
     join: Join = "median"
     fill_limit: Annotated[int, Field(ge=0, le=10**9)] = 60  # longer gaps of training data are bridged by a line
+    impute: Literal["carry", "knn"] = "carry"  # knn: gaps of training rows are filled from the rows most alike
+    max_z: PositiveFloat | None = None  # of a training row's distance from the middle; windows with more are left out
     max_imputed: Annotated[float, Field(ge=0, le=1)] = 0.5  # of a window's readings; with more it is left out
     rolling: Annotated[int, Field(ge=2, le=MOST_ROWS)] | None = None  # rows of the rolling standardisation; None: off
     scaling: Scaling = "standard"
@@ -107,6 +98,7 @@ class ClusteringConfig(_Group):
     target: Literal["released", "local"] = "released"
     kappa: Annotated[float, Field(ge=0)] = 0.0  # prior weight of the present centroid, in segments; 0: Lloyd's step
     clip: Literal["public", "cloud"] = "public"  # radius of the offsets: the latent's own bound, or the measured cloud
+    choose: Literal["fixed", "index"] = "index"  # index: at most `clusters`, as many as the data shows; not under noise
     n_min: Annotated[float, Field(ge=0)] = 1.0
     oversampling: Positive = 4
     seed_steps: Steps = 4
@@ -129,12 +121,13 @@ class ScoringConfig(_Group):
     entropy_weight: Annotated[float, Field(ge=0)] = 0.1
     tail: Positive | None = None  # newest rows of a window whose error counts; None: all of them
     standardise: bool = True  # both parts to robust units of the held-out normal data before they are added
+    evidence: bool = True  # a judge weighs the network's residual with lag models and known courses; False: that alone
 
 
 class ThresholdConfig(_Group):
     """How a number becomes an alarm."""
 
-    rule: Text = "conformal"
+    rule: Text = "settled"
     false_alarm_rate: Fraction = 0.01  # share of normal windows
     sigmas: PositiveFloat = 3.0  # of mean-sigma
     fit_on: Literal["holdout", "train"] = "holdout"
@@ -180,6 +173,39 @@ class PrivacyConfig(_Group):
         return self.mode != "none"
 
 
+class EvidenceConfig(_Group):
+    """A plant's judge, of `scoring.evidence` (docs/algorithm.md); its lags are those of `recipe.lag`."""
+
+    prototypes: Annotated[int, Field(ge=1, le=4096)] = 128  # courses kept of each tag
+    lengths: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1, max_length=8)] = (
+        5,
+        10,
+        20,
+        40,
+    )  # rows of the courses that are compared, ascending
+    shortest: Annotated[int, Field(ge=1, le=10**6)] = 30  # rows of the shortest event that must not be smoothed away
+    relations: bool = True  # beside the judge, where valves and pumps tell enough (docs/relations.md)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError(f"evidence.lengths must ascend, not {list(self.lengths)}")
+        return self
+
+
+class LagConfig(_Group):
+    """The federated lag model's exchange of moments: docs/lag.md."""
+
+    on: bool = True  # off under differential privacy: exact sums would leave the plant
+    lags: Annotated[int, Field(ge=0, le=20)] = 5  # rows before the newest; fewer where there are too many tags
+
+
+def _lag(given: dict[str, Any]) -> LagConfig:
+    """Exact moments are asked for where nothing was promised of a plant's records."""
+    privacy = given.get("privacy")
+    return LagConfig(on=privacy is None or not privacy.on)
+
+
 class Recipe(_Group):
     """What every plant of a run must do alike."""
 
@@ -190,11 +216,29 @@ class Recipe(_Group):
     scoring: ScoringConfig = ScoringConfig()
     threshold: ThresholdConfig = ThresholdConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    sharing: SharingConfig = SharingConfig()
+    lag: LagConfig = Field(default_factory=_lag)
+    evidence: EvidenceConfig = EvidenceConfig()
 
 
 def _weighting(given: dict[str, Any]) -> Literal["examples", "bucket", "uniform"]:
     """What a plant says of its own size cannot be checked: it counts under plain averaging only, unless it is asked."""
     return "examples" if given.get("aggregation") == "mean" else "uniform"
+
+
+def _patience(given: dict[str, Any]) -> int:
+    """Of plain averaging. A server's optimiser learns less in a round than shows; and where plants need not trust each
+    other, one that makes up its loss could end everybody's training.
+    """
+    return 5 if (given.get("aggregation"), given.get("server_optimizer")) == ("mean", "avg") else 0
+
+
+_SERVER_RATES = {"fedavgm": 1.0, "fedadam": 1e-2, "fedyogi": 1e-2, "fedadagrad": 1e-2}
+
+
+def _server_rate(given: dict[str, Any]) -> float:
+    """1 leaves the mean as it is; the adaptive ones are in units of a weight: Reddi et al. 2021, section 5."""
+    return _SERVER_RATES.get(str(given.get("server_optimizer")), 1e-3)
 
 
 class RoundConfig(_Group):
@@ -206,6 +250,7 @@ class RoundConfig(_Group):
     deadline_s: Seconds = 3600.0
     grace_s: Seconds | None = None  # after the quorum is reached; None: wait until the deadline
     max_skips: Positive = 3  # in a row, then the run fails
+    fewest: Annotated[int, Field(ge=1, le=2)] = 2  # plants; 1: a plant alone, for comparison (`crossplant study`)
     # mean: FedAvg. robust: clip to the running median of norms, then the coordinate-wise mean without the extremes (the
     # median for 3 and 4 replies). The others stand alone, without the clip; krum picks one plant: docs/decisions/0007.
     aggregation: Literal["mean", "robust", "median", "trimmed-mean", "krum"] = "mean"
@@ -214,8 +259,12 @@ class RoundConfig(_Group):
     vote_every: Rounds = 0  # joint rounds between votes of the plants on the model; 0: none
     calibrate_every: Rounds = 0  # joint rounds after which plants publish a bundle; 0: at the end only, as always
     wire: Literal["fp32", "bf16", "int8"] = "fp32"  # how updates travel; the last two with error feedback
-    server_optimizer: Literal["avg", "adam"] = "avg"
-    server_learning_rate: Rate = 1e-3
+    # adam: on one gradient of each plant. fed...: on how far the plants' training moved the mean (Reddi et al. 2021)
+    server_optimizer: Literal["avg", "adam", "fedavgm", "fedadam", "fedyogi", "fedadagrad"] = "avg"
+    server_learning_rate: Rate = Field(default_factory=_server_rate)
+    # training rounds of a phase in a row that lower the held-out loss by less than 1 %, after which the phase trains no
+    # more and its best model goes on; 0: never. Not looked at under differential privacy, where losses are noise.
+    patience: Rounds = Field(default_factory=_patience)
     start: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # digest of a stored model; empty: fresh weights
     max_update_norm: PositiveFloat = 200.0
     max_examples: Positive = 50_000_000
@@ -239,6 +288,8 @@ class DataConfig(_Group):
 
     dataset: Text = "generated"
     path: Text | None = None
+    datasets: Annotated[tuple[Text, ...], Field(max_length=32)] = ()  # of dataset = "mixed": sets in one federation
+    shrink: Annotated[tuple[Late, ...], Field(max_length=10_000)] = ()  # SITE:SHARE of its training rows that it has
     sites: Annotated[int, Field(ge=1, le=10_000)] | None = None
     partition: Text | None = None
     rows: Annotated[int, Field(ge=100, le=10_000_000)] = 4_000  # generated plants only
@@ -247,6 +298,9 @@ class DataConfig(_Group):
     concentration: Annotated[float, Field(ge=0.001, le=1e6)] = 0.5
     modes: Annotated[int, Field(ge=1, le=1_000)] = 6
     segment: Annotated[int, Field(ge=1, le=10_000_000)] | None = None  # None: held out, two windows
+    fit: bool = (
+        True  # simulations of data that is read: length of a row and window, where not set, by how much there is
+    )
 
 
 class EngineConfig(_Group):
@@ -278,7 +332,7 @@ class RunConfig(_Group):
             raise ValueError("rounds.pretrain + rounds.joint must be at least 1")
         from shared.privacy.contradiction import contradiction  # It names this module's types.
 
-        told = contradiction(self)
+        told = contradiction(self) or unshared(self)
         if told:
             raise ValueError(told)
         return self
@@ -322,68 +376,15 @@ def _build(layers: Mapping[str, Settings]) -> tuple[RunConfig, dict[str, str]]:
     merged: Settings = {}
     origin: dict[str, str] = {}
     for source, layer in layers.items():
-        _overlay(merged, layer)
+        overlay(merged, layer)
         origin |= dict.fromkeys((name for name, _ in flatten(layer)), source)
     if "seed" in merged:
         given: Settings = {"recipe": {"training": {"seed": merged["seed"]}}}
-        _overlay(given, merged)
+        overlay(given, merged)
         merged = given
         origin.setdefault("recipe.training.seed", origin["seed"])
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise InvalidConfig(_explain(error, origin)) from error
+        raise InvalidConfig(explain(error, origin)) from error
     return config, {name: origin.get(name, "default") for name, _ in flatten(config.model_dump())}
-
-
-def _overlay(under: Settings, over: Mapping[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, Mapping):
-            # A new dict at every level: no layer is written into by the next one.
-            if not isinstance(under.get(key), dict):
-                under[key] = {}
-            _overlay(under[key], value)
-        else:
-            under[key] = value
-
-
-def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "the settings"
-    source = f" (from {origin[name]})" if name in origin else ""
-    value = "" if isinstance(first["input"], Mapping) else f" = {_shown(first['input'])}"
-    return f"{name}{value}{source}: {first['msg'].removeprefix('Value error, ')}."
-
-
-def _shown(value: object, most: int = 200) -> str:
-    """A value as it would be written, cut when it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python prints no integer of more than 4300 digits.
-        return "a number of thousands of digits"
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def read_toml(path: Path) -> Settings:
-    """Read a settings file.
-
-    Raises:
-        InvalidConfig: the file is missing or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"cannot read the preset {path}: {error}.", "Check --preset.") from error
-    except ValueError as error:  # Broken TOML, or a number of thousands of digits.
-        raise InvalidConfig(f"{path} is not valid TOML: {error}.", "Correct the file.") from error
-    except RecursionError as error:
-        raise InvalidConfig(f"{path} is nested too deeply.", "Correct the file.") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.scoring import Float64Array, ScoreScale
+from shared.scoring import Float64Array, RobustScale, ScoreScale
 
 Values = NDArray[np.floating[Any]]
 
@@ -67,6 +67,26 @@ def score_without(score: float, error: float, share: float, scale: ScoreScale) -
     if scale.error is None:
         return score - error * (1.0 - left)
     return score + (math.log(error * left + _TINY) - math.log(error + _TINY)) / scale.error.spread
+
+
+def judge_scale(spread_C: Float64Array, weight_C: Float64Array) -> ScoreScale:
+    """How a judge's score (`shared.evidence`) falls when some tags have no share in it: the scale for `score_without`
+    and `clear_level`.
+
+    An approximation. A channel is `ln(v + 0.1) / spread`, v a root mean square over tags: without a share p of it
+    `ln v` falls by `-ln(1 - p) / 2`. So, were each channel such and far above ordinary, and p the same in all, the
+    score falls by `-ln(1 - p) sum_c w_c / (2 spread_c)`. What trailing means remember is left out.
+
+    Args:
+        spread_C, weight_C: of the judge's channels.
+
+    Example:
+        >>> scale = judge_scale(np.array([0.25, 0.5]), np.array([0.5, 0.5]))
+        >>> round(score_without(6.0, 1.0, 0.5, scale), 3)  # 6 - ln 2 (0.5 / 0.5 + 0.5 / 1)
+        4.96
+    """
+    steepness = float(np.sum(weight_C / (2 * spread_C)))
+    return ScoreScale(entropy_weight=0.0, error=RobustScale(median=0.0, spread=1 / steepness))
 
 
 def clear_level(threshold: float, fraction: float, scale: ScoreScale | None) -> float:

@@ -20,6 +20,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
+    "study": Entry("simulations.study_cli", "study_app", "Compare detectors on data sets; one report."),
     "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
     "server": Entry("server.run.cli", "server_app", "Run the coordinator; start runs on it."),
     "poc": Entry("simulations.poc_cli", "poc_app", "A whole federation on this machine, as real processes."),

@@ -104,6 +104,10 @@ class RobustScale(Artefact, frozen=True, kw_only=True):
 class ScoreScale(Artefact, frozen=True, kw_only=True):
     """How one site adds the parts of a score. A property of a model version, a site and its held-out normal data.
 
+    A bundle with a judge (`shared.evidence`) has one all the same, fitted on the network's errors alone: it is what the
+    score would be without the judge, for whoever does not know of it. How a judge's score falls is another scale
+    (`shared.contributions.judge_scale`).
+
     Attributes:
         entropy_weight: factor of the entropy part; 0 when there were no clusters.
         error, entropy: robust scales of ln(error + 1e-8) and of the entropy; both None adds the raw parts.

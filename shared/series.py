@@ -48,6 +48,8 @@ class SiteData:
         source: where the data came from, for the report.
         repairs: what the loader changed.
         ranges: public operating ranges, one a tag, never read off this data; None: none are known.
+        faults_TD: float32 (F, D), rows of the training period that are labelled as faulty, and so no part of
+            `train_TD`; None: none are known. No threshold and no figure sees them.
     """
 
     name: str
@@ -61,3 +63,4 @@ class SiteData:
     source: str = ""
     repairs: tuple[Repair, ...] = field(default_factory=tuple)
     ranges: Ranges | None = None
+    faults_TD: FloatArray | None = None

@@ -33,6 +33,15 @@ Dataset = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
+Datasets = Annotated[
+    str | None,
+    typer.Option(
+        help="Several data sets in one federation that shares a trunk, separated by commas; --data then holds their "
+        "folders, --sites counts the sites of each.",
+        metavar="A,B",
+        rich_help_panel=_DATA,
+    ),
+]
 Data = Annotated[Path | None, typer.Option(help="Folder of the data set.", metavar="DIR", rich_help_panel=_DATA)]
 Sites = Annotated[int | None, typer.Option(help="How many sites.", rich_help_panel=_DATA)]
 Days = Annotated[
@@ -50,13 +59,26 @@ Concentration = Annotated[
     typer.Option(help="by-mode: small makes sites unlike, large alike; default 0.5.", rich_help_panel=_DATA),
 ]
 Modes = Annotated[int | None, typer.Option(help="by-mode: operating modes to tell apart.", rich_help_panel=_DATA)]
+Late = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A site that joins with this share of its training rows only, such as plant-2:0.05; may be given again.",
+        metavar="SITE:SHARE",
+        rich_help_panel=_DATA,
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Rounds = Annotated[
     int | None,
     typer.Option(min=1, max=100_000, help="Training rounds; three tenths of them pretrain.", rich_help_panel=_ROUNDS),
 ]
 Weighting = Annotated[str | None, typer.Option(help="examples, bucket or uniform.", rich_help_panel=_ROUNDS)]
-Optimizer = Annotated[str | None, typer.Option(help="avg, or adam on one gradient a round.", rich_help_panel=_ROUNDS)]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        help="avg, adam on one gradient a round, fedavgm, fedadam, fedyogi or fedadagrad.", rich_help_panel=_ROUNDS
+    ),
+]
 LocalEpochs = Annotated[int | None, typer.Option(help="Epochs at each site in a round.", rich_help_panel=_TRAIN)]
 Window = Annotated[int | None, typer.Option(help="Window length, in samples.", rich_help_panel=_TRAIN)]
 Stride = Annotated[int | None, typer.Option(help="Step between training windows.", rich_help_panel=_TRAIN)]
@@ -117,10 +139,12 @@ def simulate(
     resume: Resume = None,
     preset: Preset = None,
     dataset: Dataset = None,
+    datasets: Datasets = None,
     data: Data = None,
     sites: Sites = None,
     days: Days = None,
     partition: Partition = None,
+    late: Late = None,
     concentration: Concentration = None,
     modes: Modes = None,
     rounds: Rounds = None,
@@ -153,10 +177,12 @@ def simulate(
     """
     given = {
         "data.dataset": dataset,
+        **_mixed(dataset, datasets),
         "data.path": None if data is None else str(data.expanduser().resolve()),
         "data.sites": sites,
         "data.days": days,
         "data.partition": partition,
+        "data.shrink": tuple(late) if late else None,
         "data.concentration": concentration,
         "data.modes": modes,
         "recipe.training.local_epochs": local_epochs,
@@ -203,16 +229,27 @@ def simulate(
     _start(RunFolder(out), preset, {**given, **engine_flags}, rounds, setting or [], store, public_start or "auto")
 
 
+def _mixed(dataset: str | None, datasets: str | None) -> dict[str, Any]:
+    """What `--datasets` sets."""
+    if datasets is None:
+        return {}
+    if dataset not in (None, "mixed"):
+        raise typer.BadParameter("give --dataset or --datasets, not both")
+    names = tuple(name.strip() for name in datasets.split(",") if name.strip())
+    return {"data.dataset": "mixed", "data.datasets": names, "recipe.sharing.share": "trunk"}
+
+
 def _plan(preset: str | None, flags: dict[str, Any], rounds: int | None, setting: list[str], as_json: bool) -> None:
     """What each site would get."""
     from simulations.settings import layered
 
-    config, _ = layered(preset, flags, rounds, setting)
-    from simulations.gather import gather
+    config, origin = layered(preset, flags, rounds, setting)
+    from simulations.gather import gather_fitted
     from simulations.given import print_shares, shares
     from simulations.private import print_plan, private_plan
 
-    gathered = gather(config)
+    chosen, gathered = gather_fitted(config, origin)
+    config = chosen.config
     given, notes = shares(gathered.sites), [str(note) for note in gathered.notes]
     private = private_plan(config, gathered.sites, gathered.left_out)
     if as_json:
@@ -281,7 +318,7 @@ def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
         )
         raise typer.Exit(INTERRUPTED) from None
     console.print(site_table(finished.results))
-    for line in finished.unmeasured:
+    for line in (*finished.unmeasured, *finished.kept):
         console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in finished.spent.short if finished.spent else ():
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 
 from client.agent.local import plant_folders
 from client.ingest.folder import read_site
-from client.training.calibrate import window_entropy, window_modes
+from client.training.calibrate import window_entropy
 from client.training.infer import score_all
+from client.training.judged import judge_scores, window_modes
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part
 from shared.bundle.whole import Bundle, read_bundle
-from shared.detectors import build
+from shared.detectors.adapter import build_for
 from shared.errors import BundleInvalid, DataError
 from shared.metrics.pooled import Scored, pooled
 from shared.metrics.summary import Evaluation, evaluate
 from shared.preprocess import join_labels, joined_starts
+from shared.relations.beside import beside
 from shared.scoring import scores_over_time
 from shared.series import SiteData
+from shared.thresholds import followed
 from shared.windows import IntArray, window_starts
 
 
@@ -62,7 +65,9 @@ class SiteResult:
         threshold = self.bundle.threshold
         head = {"site": self.site, "group": self.group, "train_rows": self.train_rows, "test_rows": self.test_rows}
         metrics = self.evaluation.to_dict() if self.evaluation else None
-        return {**head, "threshold": threshold.as_dict(), "metrics": metrics}
+        made = self.bundle.provenance
+        model = {"origin": made.origin, "holdout_loss": dict(made.compared)}
+        return {**head, "model": model, "threshold": threshold.as_dict(), "metrics": metrics}
 
 
 def evaluate_sites(
@@ -95,7 +100,7 @@ def evaluate_sites(
 def evaluate_site(site: SiteData, bundle: Bundle, device: torch.device) -> SiteResult:
     """Score one site's test rows and compare them with its labels."""
     scores_T, modes_T = _judged(site, bundle, device)
-    thresholds_T = bundle.threshold.values(len(scores_T), modes_T)
+    thresholds_T = followed(bundle.threshold, scores_T, modes_T)
     every = bundle.preprocessor.every
     starts, period_s = joined_starts(site.test_starts, len(site.test_TD), every), site.schema.period_s * every
     labels_T = None if site.labels_T is None else join_labels(np.asarray(site.labels_T), site.test_starts, every)
@@ -132,8 +137,13 @@ def _judged(site: SiteData, bundle: Bundle, device: torch.device) -> tuple[NDArr
     rows = bundle.preprocessor.live(np.asarray(site.test_TD, np.float32), site.test_starts)
     window, count = bundle.recipe.detector.window, len(rows.values_TD)
     starts_N = window_starts(count, window, 1, rows.starts)
-    detector = build(bundle.recipe.detector, site.schema.dim).to(device)
+    detector = build_for(bundle.recipe, site.schema).to(device)
     detector.load_weights(bundle.model.weights)
+    if bundle.judge is not None:
+        clusters, recipe = bundle.model.clusters, bundle.recipe
+        judge_T, modes_T = judge_scores(bundle.judge, detector, clusters, rows.values_TD, rows.starts, starts_N, recipe)
+        every = bundle.preprocessor.every
+        return beside(bundle.relations, judge_T, site.test_TD, site.test_starts, every), modes_T
     windows = TensorWindows(Part(rows.values_TD, starts_N), window, device)
     scores = score_all(detector, windows, bundle.recipe.scoring.tail)
     combined_N = bundle.score.combine(scores.error_N, window_entropy(scores, bundle.model.clusters))

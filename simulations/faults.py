@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from client.agent.service import PlantAgent, _Bench
+from client.agent.bench import Bench
+from client.agent.service import PlantAgent
 from client.training.tensors import TensorWindows
 from shared.config import Recipe
 from shared.errors import InvalidConfig
@@ -114,9 +115,9 @@ class Accomplice(PlantAgent):
     def __init__(self, site: SiteData, teach: Callable[[FloatArray], FloatArray]) -> None:
         super().__init__(site)
         self._teach = teach
-        self._taught: _Bench | None = None
+        self._taught: Bench | None = None
 
-    def _bench_for(self, recipe: Recipe) -> _Bench:
+    def _bench_for(self, recipe: Recipe) -> Bench:
         bench = super()._bench_for(recipe)
         if self._taught is None or bench is not self._taught:
             train = bench.workspace.train

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,18 +12,23 @@ import torch
 from client.ingest.base import load
 from client.training.workspace import CONSTANT, prepare
 from shared.config import Recipe, RunConfig
-from shared.detectors import build
+from shared.detectors.adapter import build_for
 from shared.errors import (
     CrossplantError,
     InvalidConfig,
     NoiseDrowns,
     NothingToLearn,
     PrivacyError,
+    SchemaMismatch,
     TooFewRows,
     TooFewSites,
 )
+from shared.sampling import own_recipe, told_schema
+from shared.schema import difference
 from shared.series import Repair, SiteData
-from simulations.made import MADE, make_sites
+from simulations.chosen import Chosen, fitted
+from simulations.made import MADE, MIXED, make_sites
+from simulations.mixed import mixed_sites, shrunk
 from simulations.partition import Asked, default_partition, partition
 from simulations.private import LeftOut, left_out
 
@@ -53,7 +58,29 @@ def gather(config: RunConfig) -> Gathered:
         UnknownName: there is no such data set or partition.
         PrivacyError: the claim that the run makes cannot be kept, or not usefully.
     """
+    return check_sites(config, *_partitioned(config))
+
+
+def gather_fitted(config: RunConfig, origin: Mapping[str, str]) -> tuple[Chosen, Gathered]:
+    """`gather`, with what the settings leave to the data (`simulations.chosen`) chosen first.
+
+    Args: the settings, and where each came from.
+
+    Raises:
+        CrossplantError: as `gather`.
+    """
     how, sites = _partitioned(config)
+    chosen = fitted(config, sites, origin)
+    gathered = check_sites(chosen.config, how, sites)
+    return chosen, replace(gathered, notes=(*chosen.notes, *gathered.notes))
+
+
+def check_sites(config: RunConfig, how: str, sites: Sequence[SiteData]) -> Gathered:
+    """Check sites that are at hand, partitioned already. Args: the settings, how the data became sites, and these.
+
+    Raises:
+        CrossplantError: as `gather`; fewer than `rounds.fewest` sites can take part.
+    """
     usable: list[SiteData] = []
     notes: list[Repair] = []
     refusals: list[CrossplantError] = []
@@ -69,9 +96,14 @@ def gather(config: RunConfig) -> Gathered:
             continue
         usable.append(site)
         notes += [*site.repairs, *repairs, *_test_notes(site)]
-    if len(usable) < 2:
+    if len(usable) < config.rounds.fewest:
         raise _too_few(len(usable), len(sites), refusals)
-    build(config.recipe.detector, usable[0].schema.dim)  # refused before anything is written, if it cannot be built
+    _check_alike(config.recipe, usable)
+    detector = build_for(config.recipe, usable[0].schema)  # refused before anything is written
+    if config.recipe.privacy.mode == "local":
+        from client.training.private import check_clips  # Imports cryptography.
+
+        check_clips(detector)
     _check_central(config, usable)
     # What changed the data comes first; constant tags are many, and common.
     ordered = sorted(dict.fromkeys(notes), key=lambda note: note.what.startswith(CONSTANT))
@@ -86,11 +118,26 @@ def _checked(site: SiteData, recipe: Recipe) -> tuple[Repair, ...]:
         PrivacyError: not under the claim that the run makes.
     """
     if recipe.privacy.mode != "local":
-        return prepare(site, recipe).repairs
+        return prepare(site, own_recipe(recipe, site.schema.period_s)).repairs
     from client.agent.private import PrivateDesk  # Imports cryptography.
 
-    PrivateDesk(site, Path(), None, torch.device("cpu")).size(recipe)
+    PrivateDesk(site, Path(), None, torch.device("cpu")).size(own_recipe(recipe, site.schema.period_s))
     return ()
+
+
+def _check_alike(recipe: Recipe, sites: Sequence[SiteData]) -> None:
+    """Refuse sites of other tags or sampling that are to share the whole network, before anything is written.
+
+    Raises:
+        SchemaMismatch: with the difference.
+    """
+    if recipe.sharing.share == "trunk":
+        return
+    first = told_schema(recipe, sites[0].schema)
+    for site in sites[1:]:
+        if told := difference(first, told_schema(recipe, site.schema)):
+            cause = f"site {site.name!r} {told}, as {sites[0].name!r} has it."
+            raise SchemaMismatch(cause, "Let sites that differ share a trunk: --set recipe.sharing.share=trunk.")
 
 
 def _check_central(config: RunConfig, sites: Sequence[SiteData]) -> None:
@@ -103,7 +150,7 @@ def _check_central(config: RunConfig, sites: Sequence[SiteData]) -> None:
         return
     from server.central import WORST, drowned  # Imports cryptography.
 
-    values = sum(spec.size for spec in build(config.recipe.detector, sites[0].schema.dim).manifest())
+    values = sum(spec.size for spec in build_for(config.recipe, sites[0].schema).manifest())
     ratio = drowned(config.recipe.privacy.noise.weights, values, len(sites))
     if ratio > WORST:
         raise NoiseDrowns(
@@ -123,11 +170,13 @@ def _too_few(usable: int, sites: int, refusals: Sequence[CrossplantError]) -> Cr
 def _partitioned(config: RunConfig) -> tuple[str, Sequence[SiteData]]:
     """The partition by its name, and the plants that it gives."""
     data = config.data
+    if data.dataset == MIXED:
+        return "by-set", shrunk(mixed_sites(config), data.shrink)
     made = data.dataset in MADE
     natural = make_sites(config) if made else load(data.dataset, Path(data.path) if data.path else None)
     how = data.partition or default_partition(data.dataset, len(natural))
     count = None if made and how == "by-channel" else data.sites
-    return how, partition(natural, how, count, _asked(config, how))
+    return how, shrunk(partition(natural, how, count, _asked(config, how)), data.shrink)
 
 
 def _asked(config: RunConfig, how: str) -> Asked:

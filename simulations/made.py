@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 GENERATED = "generated"
 TWINS: dict[str, Layout] = {"twin-swat": "swat", "twin-wadi": "wadi"}
 MADE = (GENERATED, *TWINS)
+MIXED = "mixed"
+"""What `data.dataset` is called where `data.datasets` names several, see `simulations.mixed`."""
+
 DEFAULT_PLANTS = 5
 
 

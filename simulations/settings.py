@@ -12,7 +12,7 @@ from typing import Any
 from shared.config import RunConfig, Settings, build, read_toml, split_rounds
 from shared.errors import InvalidConfig, UnknownName
 from shared.privacy.defaults import PRIVATE, private_layers
-from simulations.made import MADE
+from simulations.made import MADE, MIXED
 
 PRIVACY = tuple(f"recipe.privacy.{name}" for name in ("epsilon", "delta", "mode", "unit_s", "engine"))
 """Flags of which one is enough to ask for differential privacy."""
@@ -171,9 +171,9 @@ def check_dataset(name: str) -> None:
     Raises:
         UnknownName: with all names that there are, those that are made among them.
     """
-    if name in MADE:
+    if name in (*MADE, MIXED):
         return
     from client.ingest.base import known  # Imports every loader, which made plants do not need.
 
     if name not in known():
-        raise UnknownName("data set", name, sorted([*MADE, *known()]))
+        raise UnknownName("data set", name, sorted([*MADE, MIXED, *known()]))

@@ -23,8 +23,9 @@ from shared.metrics.summary import macro
 from shared.model import GlobalModel
 from simulations.engines import Job, carry
 from simulations.evaluate import SiteResult, evaluate_sites, evaluations, pooled_evaluation, result_rows
-from simulations.gather import Gathered, gather
+from simulations.gather import Gathered, gather_fitted
 from simulations.given import shares
+from simulations.kept import kept_lines
 from simulations.private import private_sites
 from simulations.rundir import RunFolder, RunIndex, note_lines, write_json
 from simulations.spent import Spent, spent
@@ -41,6 +42,7 @@ class Finished:
         unmeasured: sites without a usable bundle, and why, in words.
         seconds: training and evaluation, this time.
         spent: of the privacy budget; None for a run that claims none.
+        kept: a sentence for each site that chose between models.
     """
 
     run: str
@@ -49,10 +51,16 @@ class Finished:
     unmeasured: tuple[str, ...]
     seconds: float
     spent: Spent | None = None
+    kept: tuple[str, ...] = ()
 
 
 def begin(
-    config: RunConfig, origin: Mapping[str, str], folder: RunFolder, store: str = ".", public: str = ""
+    config: RunConfig,
+    origin: Mapping[str, str],
+    folder: RunFolder,
+    store: str = ".",
+    public: str = "",
+    gathered: Gathered | None = None,
 ) -> RunIndex:
     """Prepare a run: data first, so that nothing is written when there is something wrong with it.
 
@@ -61,6 +69,8 @@ def begin(
         folder: to make.
         store: where rounds are kept; `.` means in the folder.
         public: made plants to train the first weights on, see `simulations.public_start`; empty: none.
+        gathered: sites that are at hand and checked (`check_sites`); None: those that the settings name, which then
+            follow from the sites where nobody set them (`simulations.chosen`).
 
     Raises:
         CrossplantError: the folder is in use, or the data cannot be used.
@@ -73,7 +83,9 @@ def begin(
             "Leave --store out to keep rounds in the run folder, or give a URL such as sqlite:////data/rounds.sqlite."
         )
         raise InvalidConfig(f"--store {store!r} is no database URL.", cure)
-    gathered = gather(config)
+    if gathered is None:
+        chosen, gathered = gather_fitted(config, origin)
+        config, origin = chosen.config, chosen.origin
     start = _start(config, gathered, public)
     models = None if store == "." else folder.root / "models"
     location = str(folder.root) if store == "." else store
@@ -179,11 +191,12 @@ def proceed(folder: RunFolder, observer: Observer, engine_flags: Mapping[str, An
     from simulations.report import Material, write_report  # Imports matplotlib, which nothing before needs.
 
     seconds = time.monotonic() - started
-    notes = (*unmeasured, *index.notes)
+    kept = kept_lines(results)
+    notes = (*unmeasured, *kept, *index.notes)
     write_report(
         folder.report, Material(index.run, config, index.origin, notes, records, results, seconds, index.given, spends)
     )
-    return Finished(index.run, config, results, unmeasured, seconds, spends)
+    return Finished(index.run, config, results, unmeasured, seconds, spends, kept)
 
 
 def _engine(engine: EngineConfig, flags: Mapping[str, Any]) -> EngineConfig:

@@ -41,6 +41,7 @@ def check_claim(recipe: Recipe) -> None:
     needs = {
         "privacy.epsilon must be set": privacy.epsilon is not None,
         "detector.dropout must be 0": recipe.detector.dropout == 0,
+        "sharing.share must be all: no noise protects an adapter": recipe.sharing.share == "all",
         "detector.bottleneck must be tanh": recipe.detector.bottleneck == "tanh",
         "clustering.target must be released: what is computed here couples records": recipe.clustering.target
         == "released",

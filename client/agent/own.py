@@ -10,6 +10,7 @@ import hashlib
 import logging
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from shared.errors import BundleInvalid, DataError, TooFewRows
 from shared.local_guard import GuardConfig, fit, from_bytes, to_bytes
 from shared.sensor_limits import SensorLimits
 from shared.series import SiteData
+
+if TYPE_CHECKING:
+    from shared.relations import Fitted
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,16 @@ class OwnParts:
         except TooFewRows as error:
             log.warning("plant %s: sensors will not be judged: %s", self._site.name, error.cause)
             return sensor_limits.unknown(self._site.schema)
+
+    @cached_property
+    def relations(self) -> Fitted | None:
+        """What valves and pumps tell of the other tags; None where they tell too little. Fitted at its first use."""
+        from client.agent.own_relations import relations_of  # Imports scikit-learn.
+
+        path = self._path
+        return relations_of(
+            self._site, None if path is None else path.with_name(path.name.replace("guard", "relations"))
+        )
 
     @cached_property
     def guard(self) -> bytes | None:

@@ -19,8 +19,9 @@ from client.agent.claim import check_claim
 from client.agent.config import Group, read_strict
 from client.agent.hours import Window, next_opening, parse_window
 from client.training.segments import record_rows
-from shared.config import Recipe, Text
+from shared.config import Recipe, SharingConfig, Text
 from shared.errors import BadPayload, NotAllowed, PrivacyUnmet
+from shared.sampling import own_recipe
 from shared.wire.envelope import Packet
 from shared.wire.inventory import Kind
 from shared.wire.messages import shown
@@ -109,7 +110,7 @@ class Policy(Group):
 
     Example:
         >>> Policy().kinds
-        ('describe', 'train', 'cluster', 'calibrate')
+        ('describe', 'train', 'cluster', 'moments', 'calibrate')
     """
 
     kinds: Annotated[tuple[Text, ...], Field(strict=False)] = tuple(kind.value for kind in Kind)
@@ -192,7 +193,7 @@ def judge(policy: Policy, packet: Packet, facts: Facts, now: datetime) -> Allowe
         NotAllowed: the policy forbids it; `word` says which part.
         BadPayload: the request is none.
     """
-    kind, recipe = _kind(policy, packet), _recipe(packet)
+    kind, recipe = _kind(policy, packet), own_recipe(_recipe(packet), facts.period_s)
     signer = _signer(policy, packet, facts.plant, now)
     _check_privacy(policy.dp, recipe, facts)
     _check_recipe(policy, recipe, facts)
@@ -265,11 +266,11 @@ def _check_recipe(policy: Policy, recipe: Recipe, facts: Facts) -> None:
         raise NotAllowed(f"the detector {shown(detector.name)} is not allowed.", word="detector")
     windows = -(-facts.rows // (training.stride * recipe.preprocess.every))
     asked = {
-        "local_epochs": training.local_epochs,
+        "local_epochs": max(training.local_epochs, *_own_epochs(recipe.sharing)),
         "batch_size": training.batch_size or windows,  # 0 stands for all
         "windows": windows,
         "window": detector.window,
-        "hidden": detector.hidden,
+        "hidden": max(detector.hidden * (detector.members if detector.name == "ewad" else 1), _width(recipe.sharing)),
         "layers": detector.layers,
         "latent": detector.latent,
     }
@@ -277,6 +278,16 @@ def _check_recipe(policy: Policy, recipe: Recipe, facts: Facts) -> None:
         most = getattr(caps, name)
         if value > most:
             raise NotAllowed(f"{name} would be {value:,}, at most {most:,} are allowed.", word="resources")
+
+
+def _width(sharing: SharingConfig) -> int:
+    """Channels of the trunk; 0 where the whole network is shared."""
+    return sharing.adapter if sharing.share == "trunk" else 0
+
+
+def _own_epochs(sharing: SharingConfig) -> tuple[int, int]:
+    """Epochs of the models that a plant makes for itself before it calibrates."""
+    return sharing.personal_epochs, sharing.alone_epochs if sharing.keep == "better" else 0
 
 
 def _check_hours(hours: Hours, now: datetime) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from client.agent.own import OwnParts
 from client.training.calibrate import Calibrated
+from client.training.own_model import Own
 from client.training.probe import probe
 from client.training.workspace import Workspace
 from shared.bundle.parts import Provenance
 from shared.bundle.whole import Bundle, Live, publish
 from shared.config import Recipe
 from shared.detectors import Detector
-from shared.model import GlobalModel
 from shared.series import SiteData
 from shared.wire.messages import Request
 
@@ -37,7 +37,7 @@ class Publisher:
     def publish(
         self,
         request: Request,
-        model: GlobalModel,
+        kept: Own,
         calibration: Calibrated,
         workspace: Workspace,
         detector: Detector,
@@ -49,11 +49,20 @@ class Publisher:
 
         name, scale, own = self.site.name, calibration.scale, self.own
         loss = calibration.holdout_loss
+        model, base = kept.model, "" if kept.model.digest == request.digest else request.digest
         provenance = Provenance(
-            site=name, run=request.run, round=request.round, model=request.digest, holdout_loss=loss
+            site=name,
+            run=request.run,
+            round=request.round,
+            model=model.digest,
+            holdout_loss=loss,
+            origin=kept.origin,
+            base=base,
+            compared=kept.losses,
         )
-        local = (workspace.schema, workspace.preprocessor, scale, calibration.threshold)
-        sample = probe(self.site, workspace.preprocessor, detector, model.clusters, scale, recipe)
+        scored = (calibration.judge, calibration.relations)
+        local = (workspace.schema, workspace.preprocessor, scale, calibration.threshold, *scored)
+        sample = probe(self.site, workspace.preprocessor, detector, model.clusters, scale, recipe, *scored)
         graph = detector.graph()
         live = Live(graph, calibration.figures, sample, in_eight_bits(graph), own.guard, limits=own.limits)
         publish(Bundle(provenance, model, recipe, *local), live, self.home / f"{name}.bundle", own_key(self.key))

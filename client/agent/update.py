@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from client.agent.residual import Residual, ResidualBook
+from shared.clustering import Statistic
 from shared.detectors import Detector
 from shared.model import Weights
 from shared.series import FloatArray
@@ -49,6 +50,12 @@ class Updates:
             after_P = delta_P + before_P - expand(arrays, specs, wire)
             self._residuals.keep(request.run, Residual(step, before_P, after_P))
         return arrays
+
+
+def encode_statistic(said: Statistic) -> tuple[dict[str, RawArray], dict[str, Number]]:
+    """A cluster statistic as the arrays and numbers of a reply."""
+    arrays = {"cluster_sums": encode_array(said.sums_KZ), "cluster_counts": encode_array(said.counts_K)}
+    return arrays, {"cluster_spread": said.spread}
 
 
 class Clock:

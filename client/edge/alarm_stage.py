@@ -98,7 +98,7 @@ class Alarms:
     def swapped(self, model: Model) -> tuple[Record, ...]:
         """See `client.edge.engine.Stage`."""
         bundle = getattr(model.scorer, "bundle", None)
-        self._scale = self._scale if bundle is None else bundle.scale
+        self._scale = self._scale if bundle is None else bundle.alarm_scale
         return self._step(Broken(self._time))
 
     def told(self, order: Ack | Shelve | Unshelve, time: float) -> tuple[Record, ...]:

@@ -87,10 +87,16 @@ def _probed(bundle: EdgeBundle, scorer: Scorer) -> Iterator[float]:
     """Scores of the probe's windows, its rows prepared one by one as live ones are."""
     stream, window = bundle.preprocessor.stream(), bundle.setup.window
     rows: deque[FloatArray] = deque(maxlen=window)
+    judging, hearing = scorer.judging(), scorer.hearing()
     for row_D in bundle.probe.rows_RD:
         prepared_D = stream.step(row_D)
+        if hearing is not None:
+            hearing.take(row_D)
         if prepared_D is None:
             continue
+        heard = None if hearing is None else hearing.close()
         rows.append(prepared_D)
+        if judging is not None:
+            judging.take(prepared_D)
         if len(rows) == window:
-            yield scorer.judge(np.stack(rows)[None]).score
+            yield scorer.judge(np.stack(rows)[None], judging, heard).score

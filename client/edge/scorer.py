@@ -1,7 +1,8 @@
 """A bundle that scores: one sample in, one score out, the numbers that training gives for the same rows.
 
     raw row -> Stream (as in batch, bit for bit) -> the newest W prepared rows -> ONNX graph -> reconstruction, latents
-    error over the newest `tail` rows, entropy of the assignments -> ScoreScale -> score -> p-value, parts
+    with a judge:    residual of the newest row, mode -> JudgeStream, which has every prepared row -> score, parts
+    without one:     error over the newest `tail` rows, entropy of the assignments -> ScoreScale -> score, parts
 
 Shapes: W rows of a window, D tags, Z latent coordinates, A active clusters.
 """
@@ -9,7 +10,7 @@ Shapes: W rows of a window, D tags, Z latent coordinates, A active clusters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from client.edge.memory import give_back
 from client.edge.records import Sample, Scored
 from shared.bundle.edge import EdgeBundle
 from shared.errors import BundleInvalid, MissingExtra
+from shared.evidence.judge import JudgeStream
+from shared.relations.beside import Beside, Heard, weighed
 from shared.scoring import Float64Array
 from shared.series import FloatArray
 from shared.thresholds import Threshold, Tracker, start
@@ -29,7 +32,7 @@ _FATAL = 4  # onnxruntime's own log would go to standard error
 
 
 class Scorer:
-    """Scores a stream of samples by one bundle. Its memory is W prepared rows.
+    """Scores a stream of samples by one bundle. Its memory is W prepared rows, and what a judge looks back over.
 
     Args:
         bundle: what to score by.
@@ -62,6 +65,8 @@ class Scorer:
         self._stream = bundle.preprocessor.stream()
         self._window_1WD: FloatArray = np.zeros((1, bundle.setup.window, bundle.schema.dim), np.float32)
         self._missing = bundle.setup.window
+        self._judging, self._beside = self.judging(), self.hearing()
+        self._heard: Heard | None = None
 
     @property
     def digest(self) -> str:
@@ -77,6 +82,10 @@ class Scorer:
     def restart(self) -> None:
         """The next sample begins a recording."""
         self._stream.restart()
+        if self._judging is not None:
+            self._judging.restart()
+        if self._beside is not None:
+            self._beside.restart()
         self._missing = len(self._window_1WD[0])
 
     def feed(self, sample: Sample) -> Scored | None:
@@ -102,26 +111,61 @@ class Scorer:
     def _took(self, sample: Sample) -> bool:
         """Take a sample; whether a window ends with it."""
         prepared_D = self._stream.step(sample.values_D)
+        if self._beside is not None:
+            self._beside.take(sample.values_D)
         if prepared_D is None:
             return False
+        if self._beside is not None:
+            self._heard = self._beside.close()
         window_WD = self._window_1WD[0]
         window_WD[:-1] = window_WD[1:]
         window_WD[-1] = prepared_D
+        if self._judging is not None:
+            self._judging.take(prepared_D)
         self._missing = max(0, self._missing - 1)
         return not self._missing
 
-    def judge(self, window_1WD: FloatArray) -> Judged:
-        """The score of one prepared window, (1, W, D), and where it comes from; nothing is remembered."""
+    def judging(self, rows_TD: Iterable[FloatArray] = ()) -> JudgeStream | None:
+        """The bundle's judge after some prepared rows of a recording, from its beginning; None without one."""
+        if self.bundle.judge is None:
+            return None
+        judging = self.bundle.judge.stream()
+        for row_D in rows_TD:
+            judging.take(row_D)
+        return judging
+
+    def hearing(self) -> Beside | None:
+        """The bundle's relations at the beginning of a recording; None without any."""
+        return None if self.bundle.relations is None else Beside(self.bundle.relations)
+
+    def judge(self, window_1WD: FloatArray, judging: JudgeStream | None = None, heard: Heard | None = None) -> Judged:
+        """The score of one prepared window, and where it comes from; nothing else is remembered.
+
+        Args:
+            window_1WD: (1, W, D).
+            judging: the bundle's judge, which has taken the rows up to the window's last; None: the window's rows are
+                all that there is.
+            heard: what the bundle's relations say of the newest row; None: nothing.
+        """
         rebuilt_1WD, latents_1Z = self._graph(window_1WD)
         residual_WD = rebuilt_1WD[0, -self._tail :] - window_1WD[0, -self._tail :]
         error_D = np.einsum("wd,wd->d", residual_WD, residual_WD) / np.float32(self._tail)
         error_1 = np.add.reduce(error_D, keepdims=True) / np.float32(len(error_D))
         mode, entropy_1 = (None, None) if self._clusters is None else self._clusters(latents_1Z)
-        score = float(self._scale.combine(error_1, entropy_1)[0])
-        return Judged(score, float(error_1[0]), mode, error_D, residual_WD[-1], rebuilt_1WD[0, -1])
+        known = (float(error_1[0]), mode, error_D, residual_WD[-1], rebuilt_1WD[0, -1])
+        judging = judging or self.judging(window_1WD[0])
+        if judging is None:
+            return Judged(float(self._scale.combine(error_1, entropy_1)[0]), *known, error_D)
+        verdict = judging.judge(residual_WD[-1], mode)
+        relations = self.bundle.relations
+        if relations is None:
+            return Judged(verdict.score, *known, verdict.part_D)
+        heard = heard or Heard(np.nan, np.zeros(len(error_D)))
+        final = weighed(relations, heard, verdict.score, verdict.part_D)
+        return Judged(final.score, *known, final.part_D)
 
     def _scored(self, sample: Sample) -> Scored:
-        found = self.judge(self._window_1WD)
+        found = self.judge(self._window_1WD, self._judging, self._heard)
         return Scored(
             time=sample.time,
             number=sample.number,
@@ -130,7 +174,7 @@ class Scorer:
             p_value=self.bundle.calibration.p_value(found.score),
             error=found.error,
             mode=found.mode,
-            parts=self._explainer(found.error_D, sample.values_D, found.expected_D, found.residual_D, self._stream),
+            parts=self._explainer(found.part_D, sample.values_D, found.expected_D, found.residual_D, self._stream),
             bundle=self._mark,
         )
 
@@ -144,6 +188,7 @@ class Judged(NamedTuple):
         mode: nearest active cluster; None without clusters.
         error_D: the error by tag; its mean is `error`.
         residual_D, expected_D: of the newest row, prepared: expected less read, and what is expected.
+        part_D: what each tag adds to the score: the judge's, or without one the error.
     """
 
     score: float
@@ -152,6 +197,7 @@ class Judged(NamedTuple):
     error_D: FloatArray
     residual_D: FloatArray
     expected_D: FloatArray
+    part_D: NDArray[np.floating[Any]]
 
 
 class Graph:

@@ -85,7 +85,7 @@ class Watch:
             rules.alarms,
             tags,
             bundle.schema.period_s * every,
-            bundle.scale,
+            bundle.alarm_scale,
             bundle.setup.window * every,
             self._mute,
             self._files,

@@ -1,4 +1,6 @@
-"""A plant's own data folder: `site.json`, `train.npy`, `test.npy` and, where there are labels, `labels.npy`."""
+"""A plant's own data folder: `site.json`, `train.npy`, `test.npy` and, where there are labels, `labels.npy`; where
+faults of the training period are known, `faults.npy`.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +125,8 @@ def _write_then_rename(folder: Path, site: SiteData, about: _SiteFile) -> None:
 def _arrays(site: SiteData) -> Iterator[tuple[str, NDArray[np.generic]]]:
     yield "train.npy", np.asarray(site.train_TD, dtype=np.float32)
     yield "test.npy", np.asarray(site.test_TD, dtype=np.float32)
+    if site.faults_TD is not None:
+        yield "faults.npy", np.asarray(site.faults_TD, dtype=np.float32)
     if site.labels_T is not None:
         yield "labels.npy", np.asarray(site.labels_T, dtype=np.bool_)
 
@@ -153,6 +157,7 @@ def read_site(folder: Path) -> SiteData:
         source=about.source,
         repairs=tuple(Repair(note.where, note.what, note.count) for note in about.repairs),
         ranges=about.ranges,
+        faults_TD=_matrix(folder / "faults.npy", about.sensors) if (folder / "faults.npy").exists() else None,
     )
 
 

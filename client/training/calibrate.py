@@ -1,25 +1,37 @@
-"""Turn a global model into local alarms: score the held-out normal data, fit the score scale and the threshold, and
+"""Turn a global model into local alarms: score the normal data, fit the score scale, the judge and the threshold, and
 keep what normal data scores.
+
+With a judge (`shared.evidence`) threshold and figures rest on all of the plant's normal rows, each scored by models
+that had not seen it; without, on the windows that the network was not trained on.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from msgspec import structs
+from numpy.typing import NDArray
 
 from client.training.infer import reconstruction_loss, score_all
+from client.training.judged import Judged, judged, window_modes
+from client.training.live_rows import LiveRows, measured_ends
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part, Workspace
 from shared.bundle.parts import Calibration, Rehearsal
 from shared.config import Recipe
 from shared.detectors import Detector, WindowScores
 from shared.distribution import Distribution
-from shared.errors import DataError
+from shared.errors import DataError, NothingToLearn, TooFewRows
+from shared.evidence.judge import Judge
+from shared.lag.pooled import Lag
 from shared.model import Clusters
+from shared.preprocess import Rows
+from shared.relations import Relations
+from shared.relations.beside import joined
 from shared.ring import Ring
 from shared.scoring import (
     Float64Array,
@@ -32,9 +44,11 @@ from shared.scoring import (
 from shared.series import FloatArray
 from shared.thresholds import Threshold, effective_size, fit
 from shared.thresholds.budget import REARM_S, Bursts
-from shared.windows import IntArray, window_starts
+from shared.windows import IntArray
 
 _FEWEST = 4  # held-out windows that can be halved
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,25 +58,35 @@ class Confirmed:
     Attributes:
         id: of the ring, hex.
         windows: prepared as live rows are.
+        rows: that they lie in.
+        ends_N: int64 (N,), the last row of each.
+        ring: the raw rows; None: they are not at hand.
     """
 
     id: str
     windows: TensorWindows
+    rows: Rows
+    ends_N: IntArray
+    ring: Ring | None = None
+
+    def told(self, relations: Relations | None, recipe: Recipe) -> Float64Array | None:
+        """What a plant's relations say of each of the rows, float64 (T,), NaN: nothing; None without relations."""
+        if relations is None or self.ring is None:
+            return None
+        scores_T = relations.scores(self.ring.rows_TD, self.ring.starts)
+        return joined(scores_T, self.ring.starts, recipe.preprocess.every)
 
 
 def confirmed(ring: Ring, workspace: Workspace, recipe: Recipe, device: torch.device) -> Confirmed | None:
     """The ring's windows for a recipe, those left out that are mostly missing readings; None: there are none."""
     if not len(ring.rows_TD):
         return None
-    prepared, window = workspace.preprocessor, recipe.detector.window
-    rows = prepared.live(ring.rows_TD, ring.starts)
-    starts_N = window_starts(len(rows.values_TD), window, 1, rows.starts)
-    if not len(starts_N):
+    rows, window = workspace.preprocessor.live(ring.rows_TD, ring.starts), recipe.detector.window
+    ends_N = measured_ends(rows, workspace, recipe)
+    if not len(ends_N):
         return None
-    measured_N = starts_N[prepared.imputed_share(rows.imputed_TD, starts_N, window) <= recipe.preprocess.max_imputed]
-    if not len(measured_N):
-        return None
-    return Confirmed(ring.id, TensorWindows(Part(rows.values_TD, measured_N), window, device))
+    part = Part(rows.values_TD, ends_N - (window - 1))
+    return Confirmed(ring.id, TensorWindows(part, window, device), rows, ends_N, ring)
 
 
 @dataclass(frozen=True)
@@ -72,12 +96,18 @@ class Calibrated:
     Attributes:
         scale: how error and entropy become one score.
         threshold: with its provenance.
-        figures: what held-out normal data scores.
+        figures: what normal data scores.
+        lag: lagged moments of the plant and of the others, as they were given.
+        judge: what scores, in the place of `scale`; None: `scale` does.
+        relations: what scores beside the judge; None: nothing does.
     """
 
     scale: ScoreScale
     threshold: Threshold
     figures: Calibration
+    lag: Lag | None = None
+    judge: Judge | None = None
+    relations: Relations | None = None
 
     @property
     def holdout_loss(self) -> float:
@@ -93,8 +123,12 @@ def calibrate(
     recipe: Recipe,
     step_s: float = 1.0,
     ring: Confirmed | None = None,
+    lag: Lag | None = None,
+    live: LiveRows | None = None,
 ) -> Calibrated:
-    """Fit scale and threshold on held-out normal data, or on training data where the recipe says so (the paper).
+    """Fit scale, judge and threshold on normal data.
+
+    Without a judge the threshold is set on held-out data, or on training data where the recipe says so (the paper).
 
     Args:
         detector, clusters: the model.
@@ -102,6 +136,9 @@ def calibrate(
         recipe: of the run.
         step_s: seconds from one window to the next at stride 1.
         ring: windows that a person has confirmed as normal since; held out as well.
+        lag: lagged moments; those of the other plants lend the judge a prior.
+        live: all normal rows, the ring's among them, for a judge; None: none is wanted. Where there is too little for
+            one, `figures.unjudged` says why.
 
     Raises:
         TooFewRows: there is no held-out window.
@@ -111,10 +148,15 @@ def calibrate(
     held = _score(detector, holdout, clusters, recipe)
     held = held if ring is None else held + _score(detector, ring.windows, clusters, recipe)
     fitted_on = held if recipe.threshold.fit_on == "holdout" else _score(detector, train, clusters, recipe)
+    own, loss = _scale(fitted_on, recipe), reconstruction_loss(detector, holdout)
+    check_calibration(np.append(own.combine(held.error_N, held.entropy_N), loss), "scores")
+    found = _judged(detector, clusters, live, recipe, lag)
+    if isinstance(found, Judged):
+        held = fitted_on = _Scored(found.scores_N, found.part_MD, None, found.modes_N, found.judge.rows)
     scale, threshold = _fitted(fitted_on, recipe)
     halved = _halved(fitted_on, scale, threshold, recipe)
-    scores_N, loss = scale.combine(held.error_N, held.entropy_N), reconstruction_loss(detector, holdout)
-    check_calibration(np.append(scores_N, loss), "scores")
+    scores_N = scale.combine(held.error_N, held.entropy_N)
+    check_calibration(scores_N, "scores")
     figures = Calibration(
         holdout_loss=loss,
         effective_size=effective_size(scores_N),
@@ -125,8 +167,23 @@ def calibrate(
         tag_error_high=tuple(held.tag_error_ND.max(axis=0).astype(np.float64).tolist()),
         beside_guard=None if halved is None else _named(halved, ring),
         bursts=Bursts.of_scores(scores_N, max(1, round(REARM_S / step_s))),
+        unjudged="" if isinstance(found, Judged) else found,
     )
-    return Calibrated(scale, _named(threshold, ring), figures)
+    judge, relations = (found.judge, found.relations) if isinstance(found, Judged) else (None, None)
+    return Calibrated(own, _named(threshold, ring), figures, lag, judge, relations)
+
+
+def _judged(
+    detector: Detector, clusters: Clusters | None, live: LiveRows | None, recipe: Recipe, lag: Lag | None
+) -> Judged | str:
+    """The plant's judge; where there is none, why: empty where none is wanted."""
+    if live is None or not recipe.scoring.evidence:
+        return ""
+    try:
+        return judged(detector, clusters, live, recipe, lag)
+    except (TooFewRows, NothingToLearn) as error:
+        log.warning("scores are those of the network alone: %s", error.cause)
+        return error.cause
 
 
 def _named(threshold: Threshold, ring: Confirmed | None) -> Threshold:
@@ -138,12 +195,17 @@ def _named(threshold: Threshold, ring: Confirmed | None) -> Threshold:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What the threshold and the figures come from; modes are None without clusters, as the entropy is."""
+    """What the threshold and the figures come from; modes are None without clusters, as the entropy is.
 
-    error_N: FloatArray
-    tag_error_ND: FloatArray
+    With `judged`, the rows that a judge looks at together, `error_N` is its score and needs no scale, and
+    `tag_error_ND` the tags' parts of the scores of rows held out.
+    """
+
+    error_N: NDArray[Any]
+    tag_error_ND: NDArray[Any]
     entropy_N: FloatArray | None
     modes_N: IntArray | None
+    judged: int = 0
 
     def __add__(self, later: _Scored) -> _Scored:
         def both(a: Any, b: Any) -> Any:
@@ -154,12 +216,13 @@ class _Scored:
             both(self.tag_error_ND, later.tag_error_ND),
             both(self.entropy_N, later.entropy_N),
             both(self.modes_N, later.modes_N),
+            self.judged,
         )
 
     def __getitem__(self, part: slice) -> _Scored:
         entropy_M = None if self.entropy_N is None else self.entropy_N[part]
         modes_M = None if self.modes_N is None else self.modes_N[part]
-        return _Scored(self.error_N[part], self.tag_error_ND[part], entropy_M, modes_M)
+        return _Scored(self.error_N[part], self.tag_error_ND, entropy_M, modes_M, self.judged)
 
 
 def _score(detector: Detector, windows: TensorWindows, clusters: Clusters | None, recipe: Recipe) -> _Scored:
@@ -168,8 +231,14 @@ def _score(detector: Detector, windows: TensorWindows, clusters: Clusters | None
     return _Scored(found.error_N, found.contribution_ND, window_entropy(found, clusters), modes_N)
 
 
+def _scale(scored: _Scored, recipe: Recipe) -> ScoreScale:
+    if scored.judged:
+        return ScoreScale(entropy_weight=0)
+    return fit_score_scale(scored.error_N, scored.entropy_N, recipe.scoring)
+
+
 def _fitted(scored: _Scored, recipe: Recipe) -> tuple[ScoreScale, Threshold]:
-    scale = fit_score_scale(scored.error_N, scored.entropy_N, recipe.scoring)
+    scale = _scale(scored, recipe)
     scores_N = scale.combine(scored.error_N, scored.entropy_N)
     return scale, fit(recipe.threshold.rule, scores_N, recipe.threshold, scored.modes_N)
 
@@ -184,8 +253,9 @@ def _halved(scored: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Re
 
 
 def _rehearsed(held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe) -> Rehearsal | None:
-    """Alarms in the second half of the held-out windows, by what the first half sets. Windows overlap: those that share
-    rows with the first half are left out. A threshold set on training data knows neither half, and is taken as it is.
+    """Alarms in the second half of the windows, by what the first half sets. Windows overlap: those that share rows
+    with the first half are left out. A threshold set on training data knows neither half, and is taken as it is; so is
+    a judge, of whose scores each is by models that had not seen its row.
     """
     count, half = len(held.error_N), len(held.error_N) // 2
     if count < _FEWEST:
@@ -195,7 +265,7 @@ def _rehearsed(held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: R
             scale, threshold = _fitted(held[:half], recipe)
     except DataError:  # Half of the data is too little for the rule.
         return None
-    later = held[min(half + recipe.detector.window - 1, count - 1) :]
+    later = held[min(half + max(recipe.detector.window, held.judged) - 1, count - 1) :]
     scores_M = scale.combine(later.error_N, later.entropy_N)
     return Rehearsal(
         size=len(scores_M),
@@ -213,15 +283,6 @@ def _occupancy(held: _Scored, clusters: Clusters | None) -> tuple[float, ...]:
         return (0.0,) * clusters.count
     counts_K = np.bincount(held.modes_N, minlength=clusters.count)
     return tuple((counts_K / len(held.modes_N)).tolist())
-
-
-def window_modes(scores: WindowScores, clusters: Clusters | None) -> IntArray | None:
-    """The nearest active cluster of each window, int64 (N,); None without clusters or without an active one."""
-    if clusters is None or not clusters.active_K.any():
-        return None
-    q_NK = student_t_assignments(scores.latent_NZ, clusters.centroids_KZ, clusters.active_K)
-    modes_N: IntArray = q_NK.argmax(axis=1).astype(np.int64)
-    return modes_N
 
 
 def window_entropy(scores: WindowScores, clusters: Clusters | None) -> FloatArray | None:

@@ -11,25 +11,30 @@ import torch
 
 from client.agent.config import Plant
 from client.agent.site import load_site
-from client.training.calibrate import combined, window_modes
+from client.training.calibrate import combined
 from client.training.infer import score_all
+from client.training.judged import judge_scores, judged, window_modes
+from client.training.live_rows import live_rows
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part, Workspace, prepare
 from shared.bundle.whole import Bundle, read_bundle
 from shared.config import ThresholdConfig
-from shared.detectors import build
+from shared.detectors.adapter import build_for
 from shared.disk import replace_file
 from shared.errors import BundleInvalid, FileTrouble, MissingExtra, SchemaMismatch
-from shared.preprocess import join_labels, joined_starts
+from shared.preprocess import Rows, join_labels, joined_starts
+from shared.relations.beside import beside
 from shared.scoring import scores_over_time
 from shared.series import SiteData
 from shared.thresholds.budget import rate_from_scores
 from shared.thresholds.compare import Compared, Labelled, Series, compare, series_of_thresholds
 from shared.thresholds.worth import hours_lacking
-from shared.windows import window_starts
+from shared.windows import IntArray, window_starts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from shared.relations import Fitted
 
 _NO_MODE = -1
 
@@ -49,12 +54,23 @@ class Material:
 
     def __init__(self, site: SiteData, bundle: Bundle, device: torch.device) -> None:
         self._bundle, self._device = bundle, device
-        self._detector = build(bundle.recipe.detector, bundle.schema.dim).to(device)
+        self._detector = build_for(bundle.recipe, bundle.schema).to(device)
         self._detector.load_weights(bundle.model.weights)
         workspace = _workspace(site, bundle)
         self.period_s = site.schema.period_s * bundle.preprocessor.every
-        self.normal = Series(*self._scored(workspace.holdout), self.period_s)
+        self.normal = Series(*self._normal(site, workspace), self.period_s)
         self.labelled = None if site.labels_T is None or not len(site.test_TD) else self._test(site)
+
+    def _normal(self, site: SiteData, workspace: Workspace) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores and modes of normal windows, by models that had not seen them: those of a judge are fitted once more,
+        without what other plants lent it.
+        """
+        bundle = self._bundle
+        if bundle.judge is None:
+            return self._scored(workspace.holdout)
+        live = live_rows(site, workspace, bundle.recipe, None if bundle.relations is None else _relations(site))
+        found = judged(self._detector, bundle.model.clusters, live, bundle.recipe)
+        return found.scores_N, found.modes_N
 
     def _scored(self, part: Part) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores and modes of a part's windows."""
@@ -70,15 +86,34 @@ class Material:
         starts_N = window_starts(count, window, 1, rows.starts)
         if not len(starts_N):
             return None
-        scores_N, modes_N = self._scored(Part(rows.values_TD, starts_N))
-        scores_T = scores_over_time(scores_N, starts_N, window, count, recordings=rows.starts)
-        modes_T = None if modes_N is None else np.full(count, _NO_MODE)
-        if modes_T is not None and modes_N is not None:
-            modes_T[starts_N + window - 1] = modes_N
+        scores_T, modes_T = self._judged(rows, starts_N)
         every = self._bundle.preprocessor.every
+        scores_T = beside(self._bundle.relations, scores_T, site.test_TD, site.test_starts, every)
         labels_T = join_labels(np.asarray(site.labels_T), site.test_starts, every)
         starts = joined_starts(site.test_starts, len(site.test_TD), every)
         return Labelled(Series(scores_T, modes_T, self.period_s), labels_T, starts)
+
+    def _judged(self, rows: Rows, starts_N: IntArray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores and modes over time."""
+        bundle, window, count = self._bundle, self._bundle.recipe.detector.window, len(rows.values_TD)
+        if bundle.judge is not None:
+            own = (bundle.judge, self._detector, bundle.model.clusters)
+            return judge_scores(*own, rows.values_TD, rows.starts, starts_N, bundle.recipe)
+        scores_N, modes_N = self._scored(Part(rows.values_TD, starts_N))
+        scores_T = scores_over_time(scores_N, starts_N, window, count, recordings=rows.starts)
+        if modes_N is None:
+            return scores_T, None
+        modes_T = np.full(count, _NO_MODE)
+        modes_T[starts_N + window - 1] = modes_N
+        return scores_T, modes_T
+
+
+def _relations(site: SiteData) -> Fitted | None:
+    """The plant's relations with what they say of its normal rows, fitted once more."""
+    from shared.relations import Unfit, fit  # Imports scikit-learn.
+
+    found = fit(np.asarray(site.train_TD, np.float32), site.train_starts, site.schema.period_s)
+    return None if isinstance(found, Unfit) else found
 
 
 def _workspace(site: SiteData, bundle: Bundle) -> Workspace:

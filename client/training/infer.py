@@ -40,6 +40,7 @@ def score_all(detector: Detector, windows: TensorWindows, tail: int | None = Non
         error_N=np.concatenate([p.error_N for p in parts]) if parts else np.empty(0, np.float32),
         contribution_ND=_stack([p.contribution_ND for p in parts], detector.dim),
         latent_NZ=_stack([p.latent_NZ for p in parts], detector.config.latent),
+        residual_ND=_stack([p.residual_ND for p in parts], detector.dim),
     )
 
 
@@ -52,5 +53,5 @@ def reconstruction_loss(detector: Detector, windows: TensorWindows) -> float:
     """Mean squared reconstruction error per window, in scaled units."""
     total = 0.0
     for batch in windows.batches(_BATCH):
-        total += float((detector(batch)[0] - batch).square().mean(dim=(1, 2)).double().sum())
+        total += float((detector.rebuilt(batch) - batch).square().mean(dim=(1, 2)).double().sum())
     return total / max(len(windows), 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from client.training.tensors import TensorWindows
 from shared.config import TrainingConfig
@@ -39,8 +41,12 @@ def train_epochs(
     config: TrainingConfig,
     noise: torch.Generator,
     stop: Callable[[], bool] = lambda: False,
+    proximal: float = 0.0,
 ) -> Trained:
     """Train in place for the configured epochs, with a fresh optimiser (a round is a pure function of what came in).
+
+    With `proximal` mu the loss has mu / 2 ||w - w_t||^2 besides, w_t the weights that training begins with: FedProx
+    (Li et al. 2020, arXiv 1812.06127, equation 2), of what plants share. The losses that are told are without it.
 
     Raises:
         TaskGivenUp: `stop` said so between two batches.
@@ -48,17 +54,27 @@ def train_epochs(
     optimizer = _optimizer(detector, config)
     size = config.batch_size or len(windows)
     sums = torch.zeros(2, dtype=torch.float64)
+    anchored = _anchored(detector) if proximal else []
     for _ in range(config.local_epochs):
         order_N = torch.randperm(len(windows), generator=noise, device=noise.device)
         sums.zero_()
         for index_B in torch.split(order_N, size):
             if stop():
                 raise TaskGivenUp("training was interrupted.")
+            detector.before_step(partial(windows.batch, index_B[:_CHUNK]), optimizer, noise)
             optimizer.zero_grad(set_to_none=True)
             sums += accumulate_gradient(detector, windows, index_B, target, noise) * len(index_B)
+            for parameter, begun in anchored:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach() - begun, alpha=proximal)
             optimizer.step()
     mean = (sums / len(windows)).tolist()
     return Trained(mean[0], mean[1])
+
+
+def _anchored(detector: Detector) -> list[tuple[Parameter, Tensor]]:
+    """The tensors that plants share, and what they are now."""
+    return [(parameter, parameter.detach().clone()) for _, parameter in detector.shared_parameters()]
 
 
 def gradient_step(
@@ -78,7 +94,7 @@ def gradient_of(detector: Detector) -> Weights:
     """The gradient that lies in a detector by parameter name, float32, sorted; 0 where none came."""
     return {
         name: torch.zeros_like(p).cpu().numpy() if p.grad is None else p.grad.detach().cpu().numpy().copy()
-        for name, p in sorted(detector.named_parameters())
+        for name, p in sorted(detector.shared_parameters())
     }
 
 

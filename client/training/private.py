@@ -26,6 +26,7 @@ from client.training.opacus_step import opacus_gradients
 from client.training.tensors import TensorWindows
 from shared.config import PrivacyConfig
 from shared.detectors import ClusterTarget, Detector
+from shared.errors import PrivacyUnmet
 from shared.model import Weights
 from shared.privacy.mechanisms import Randomness
 
@@ -140,7 +141,11 @@ def clipped_sum(
 
     A record that is not finite is left out and the others of its batch are computed anew without it, since even nothing
     times infinity is not nothing.
+
+    Raises:
+        PrivacyUnmet: no record's gradient of this detector can be clipped exactly.
     """
+    check_clips(detector)
     sums = {name: np.zeros(parameter.shape) for name, parameter in detector.named_parameters()}
     norms_B, losses_B = np.full(len(chosen_B), np.nan), np.zeros(len(chosen_B))
     gradients_of = partial(_gradients, _ENGINES[engine], detector, target, 1.0 / records.per_record)
@@ -160,6 +165,17 @@ def clipped_sum(
                 break
             place_b = place_b[finite_b[:own]]
     return ClippedSum(sums, norms_B, losses_B)
+
+
+def check_clips(detector: Detector) -> None:
+    """Refuse a detector of which it is known that no record's gradient can be clipped exactly.
+
+    Raises:
+        PrivacyUnmet: that is so, and why.
+    """
+    if detector.unclipped:
+        cause = f"no exact clipping is known for the detector {detector.name!r}: {detector.unclipped}."
+        raise PrivacyUnmet(cause, "Choose another recipe.detector.name, or run without --epsilon.")
 
 
 def _batches(records: Records, chosen_B: Indices) -> Iterator[tuple[Indices, int]]:

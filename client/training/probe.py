@@ -6,13 +6,17 @@ import numpy as np
 
 from client.training.calibrate import combined
 from client.training.infer import score_all
+from client.training.judged import judge_scores
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part
 from shared.bundle.parts import Probe
 from shared.config import Recipe
 from shared.detectors import Detector
+from shared.evidence.judge import Judge
 from shared.model import Clusters
 from shared.preprocess import Preprocessor
+from shared.relations import Relations
+from shared.relations.beside import beside
 from shared.scoring import ScoreScale
 from shared.series import FloatArray, SiteData
 from shared.windows import window_starts
@@ -29,6 +33,8 @@ def probe(
     clusters: Clusters | None,
     scale: ScoreScale,
     recipe: Recipe,
+    judge: Judge | None = None,
+    relations: Relations | None = None,
 ) -> Probe:
     """Score the beginning of the longest held-out part of a site's recordings, as the beginning of a recording.
 
@@ -36,13 +42,20 @@ def probe(
         site: the plant's data.
         preprocessor, detector, clusters, scale: of the bundle; the detector has the model's weights.
         recipe: says what is held out.
+        judge: of the bundle; None: the scale makes the scores.
+        relations: beside it.
     """
     rows_RD = _held_rows(site, recipe)
     prepared_TD, window = preprocessor.live(rows_RD).values_TD, recipe.detector.window
     device = next(detector.parameters()).device
-    part = Part(prepared_TD, window_starts(len(prepared_TD), window, 1))
+    starts_N = window_starts(len(prepared_TD), window, 1)
+    part = Part(prepared_TD, starts_N)
     found = score_all(detector, TensorWindows(part, window, device), recipe.scoring.tail)
-    return Probe(rows_RD, combined(found, clusters, scale), found.error_N.astype(np.float64))
+    scores_N = combined(found, clusters, scale)
+    if judge is not None:
+        scores_T, _ = judge_scores(judge, detector, clusters, prepared_TD, (0,), starts_N, recipe)
+        scores_N = beside(relations, scores_T, rows_RD, (0,), preprocessor.every)[starts_N + (window - 1)]
+    return Probe(rows_RD, scores_N, found.error_N.astype(np.float64))
 
 
 def _held_rows(site: SiteData, recipe: Recipe) -> FloatArray:

@@ -20,6 +20,7 @@ from client.training.workspace import Cut, Part, Workspace, held_out, held_start
 from shared.config import PreprocessConfig, Recipe
 from shared.errors import PrivacyUnmet, TooFewRows
 from shared.preprocess import Preprocessor, join_rows, ranges_scaler
+from shared.sampling import own_recipe
 from shared.schema import SensorSchema
 from shared.series import FloatArray, SiteData
 from shared.windows import IntArray
@@ -84,7 +85,7 @@ def segments(site: SiteData, recipe: Recipe) -> Segments:
 
 def count_records(site: SiteData, recipe: Recipe) -> int:
     """How many segments a site has."""
-    return len(segments(replace(site, train_TD=site.train_TD[:, :1]), recipe))
+    return len(segments(replace(site, train_TD=site.train_TD[:, :1]), own_recipe(recipe, site.schema.period_s)))
 
 
 def medians(records: Segments) -> Double:

@@ -16,9 +16,11 @@ from shared.preprocess import (
     Scaler,
     constant_columns,
     fill_training,
+    filled_from_alike,
     fit_filled,
     join_rows,
     ranges_scaler,
+    unusual_rows,
 )
 from shared.schema import SensorSchema
 from shared.series import BoolArray, FloatArray, Repair, SiteData
@@ -55,6 +57,8 @@ class Workspace:
         repairs: what was mended, in words.
         records: under local differential privacy, how many disjoint segments there are; `segments_N` names the one that
             each window lies in. 0 without.
+        recordings: rows at which the training part of each recording begins.
+        faults: windows of the faults that are known of the training period; None: there is not one.
     """
 
     site: str
@@ -65,6 +69,8 @@ class Workspace:
     preprocessor: Preprocessor
     repairs: tuple[Repair, ...]
     records: int = 0
+    recordings: tuple[int, ...] = (0,)
+    faults: Part | None = None
 
     @property
     def segment_count(self) -> int:
@@ -96,16 +102,18 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
     _check_enough(site, recipe, train_N, held_N)
 
     train_TD = np.concatenate(cut.train)
-    imputed_TD, bridged = fill_training(train_TD, train_starts, config.fill_limit)
+    imputed_TD, bridged = _fill(train_TD, train_starts, config)
+    unusual_T = _unusual(train_TD, config)
     constant, leads = np.flatnonzero(constant_columns(train_TD)).tolist(), _leads(cut, train_TD, config)
     fitted = fit_filled(train_TD, imputed_TD, train_starts, config, site.name, _given_scaler(site, config))
     held = held_out(cut, leads, fitted)
     measured_N = train_N[fitted.imputed_share(imputed_TD, train_N, window) <= config.max_imputed]
+    measured_N, unusual = _without(unusual_T, measured_N, window)
     checked_N = held_N[fitted.imputed_share(held.imputed_TD, held_N, window) <= config.max_imputed]
     _check_measured(site, recipe, measured_N, checked_N)
 
     carried = sum(_imputed(part_TD, fitted) for part_TD in (imputed_TD, held.imputed_TD)) - bridged
-    lost = len(train_N) - len(measured_N), len(held_N) - len(checked_N)
+    lost = len(train_N) - len(measured_N) - unusual, len(held_N) - len(checked_N)
     return Workspace(
         site=site.name,
         schema=site.schema,
@@ -113,8 +121,39 @@ def prepare(site: SiteData, recipe: Recipe) -> Workspace:
         segments_N=segment_of(measured_N, recipe.clustering.unit, train_starts),
         holdout=Part(held.values_TD, checked_N),
         preprocessor=fitted,
-        repairs=(*_reading_notes(site, carried, bridged, lost, config), *_tag_notes(site, constant, fitted)),
+        repairs=(*_reading_notes(site, carried, bridged, lost, unusual, config), *_tag_notes(site, constant, fitted)),
+        recordings=train_starts,
+        faults=_faults(site, fitted, window),
     )
+
+
+def _fill(train_TD: FloatArray, starts: tuple[int, ...], config: PreprocessConfig) -> tuple[BoolArray, int]:
+    """`fill_training`, with gaps filled from the rows most alike where the recipe says so."""
+    alike_TD = filled_from_alike(train_TD) if config.impute == "knn" else None
+    imputed_TD, bridged = fill_training(train_TD, starts, config.fill_limit)
+    if alike_TD is not None:
+        np.copyto(train_TD, alike_TD, where=imputed_TD & np.isfinite(alike_TD))
+    return imputed_TD, bridged
+
+
+def _unusual(filled_TD: FloatArray, config: PreprocessConfig) -> BoolArray:
+    """Rows further out than the recipe allows, before scaling clips them."""
+    return np.zeros(len(filled_TD), np.bool_) if config.max_z is None else unusual_rows(filled_TD, config.max_z)
+
+
+def _without(unusual_T: BoolArray, first_N: IntArray, window: int) -> tuple[IntArray, int]:
+    """Windows without such a row, and how many have one."""
+    out_T = np.concatenate([[0], np.cumsum(unusual_T)])
+    kept_N: IntArray = first_N[out_T[first_N + window] == out_T[first_N]]
+    return kept_N, len(first_N) - len(kept_N)
+
+
+def _faults(site: SiteData, fitted: Preprocessor, window: int) -> Part | None:
+    """Known faults, laid out like live rows; None where they make no window."""
+    if site.faults_TD is None or fitted.every != 1 or len(site.faults_TD) < window:
+        return None
+    rows_TD = fitted.live(np.asarray(site.faults_TD, np.float32)).values_TD
+    return Part(rows_TD, window_starts(len(rows_TD), window, 1))
 
 
 def _given_scaler(site: SiteData, config: PreprocessConfig) -> Scaler | None:
@@ -234,14 +273,16 @@ def _starts(pieces: list[FloatArray]) -> tuple[int, ...]:
 
 
 def _reading_notes(
-    site: SiteData, carried: int, bridged: int, lost: tuple[int, int], config: PreprocessConfig
+    site: SiteData, carried: int, bridged: int, lost: tuple[int, int], unusual: int, config: PreprocessConfig
 ) -> Iterable[Repair]:
+    how = "last value carried forward" if config.impute == "carry" else "taken from the rows most alike"
     left_out = f"windows left out: more than {config.max_imputed:.0%} of their readings are missing"
     notes = {
-        "missing or infinite training readings, last value carried forward": carried,
+        f"missing or infinite training readings, {how}": carried,
         f"training readings missing for more than {config.fill_limit} rows, bridged by a line": bridged,
         f"training {left_out}": lost[0],
         f"held-out {left_out}": lost[1],
+        f"training windows left out: a row lies more than {config.max_z} deviations out": unusual,
     }
     return (Repair(site.name, what, count) for what, count in notes.items() if count)
 

@@ -18,6 +18,8 @@
             limits.json             what a healthy sensor does (`shared.sensor_limits`)
             graph.int8.onnx         the same detector in 8 bits; optional
             guard.bin               the plant's local guard (`shared.local_guard`); optional
+            judge.bin               what scores, in the place of score.json (`shared.evidence`); optional
+            relations.bin           what scores beside the judge, on raw rows (`shared.relations`); optional
 
 A model and its threshold are one artefact: a bundle whose files do not match their digests is refused as a whole. It
 holds raw readings and never leaves the plant.

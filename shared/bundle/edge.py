@@ -15,9 +15,15 @@ from shared.bundle.folder import located
 from shared.bundle.index import Index, read_index, read_parts
 from shared.bundle.parts import Calibration, Probe, Provenance, Setup
 from shared.bundle.trust import Trust, check_signature
+from shared.contributions import judge_scale
 from shared.errors import BundleInvalid, ModelCorrupt
+from shared.evidence.file import from_bytes as judge_of
+from shared.evidence.judge import Judge
 from shared.model import Clusters, parse_model
 from shared.preprocess import Preprocessor
+from shared.relations import Relations
+from shared.relations import from_bytes as relations_of
+from shared.relations.beside import WEIGHT
 from shared.schema import SensorSchema, difference
 from shared.scoring import ScoreScale
 from shared.sensor_limits import SensorLimits
@@ -47,6 +53,8 @@ class EdgeBundle:
         limits: of healthy sensors, to tell a broken one from a plant in trouble.
         graph_int8: the same model in 8 bits; None without.
         guard: the plant's local guard, as `shared.local_guard.from_bytes` reads it; None without.
+        judge: what scores, in the place of `scale`; None without.
+        relations: what scores beside the judge, on raw rows; None without.
     """
 
     folder: Path
@@ -65,6 +73,19 @@ class EdgeBundle:
     limits: SensorLimits
     graph_int8: bytes | None = None
     guard: bytes | None = None
+    judge: Judge | None = None
+    relations: Relations | None = None
+
+    @property
+    def alarm_scale(self) -> ScoreScale:
+        """How a score falls with the error that it comes from; of a judge's about (`shared.contributions`)."""
+        if self.judge is None:
+            return self.scale
+        spread_C, weight_C = self.judge.spread_C, self.judge.weight_C
+        if self.relations is not None:
+            spread_C = np.append(spread_C, self.relations.spread)
+            weight_C = np.append((1 - WEIGHT) * weight_C, WEIGHT)
+        return judge_scale(spread_C, weight_C)
 
 
 def read_edge_bundle(folder: Path, trust: Trust | None = None) -> EdgeBundle:
@@ -147,6 +168,8 @@ def _parsed(folder: Path, index: Index, parts: dict[str, bytes], signer: str) ->
         limits=parse_part(SensorLimits, folder, files.LIMITS, parts),
         graph_int8=parts.get(files.GRAPH_INT8),
         guard=parts.get(files.GUARD),
+        judge=parse_judge(folder, parts),
+        relations=parse_relations(folder, parts),
     )
 
 
@@ -162,6 +185,51 @@ def parse_part(kind: type[Parsed], folder: Path, name: str, parts: dict[str, byt
         raise BundleInvalid(f"{folder}: {name}: {error}.") from error
 
 
+def parse_judge(folder: Path, parts: dict[str, bytes]) -> Judge | None:
+    """The judge, if there is one.
+
+    Raises:
+        BundleInvalid: it is none; the cause names the file.
+    """
+    data = parts.get(files.JUDGE)
+    return None if data is None else judge_of(data, f"{folder}: {files.JUDGE}")
+
+
+def parse_relations(folder: Path, parts: dict[str, bytes]) -> Relations | None:
+    """The relations, if there are any.
+
+    Raises:
+        BundleInvalid: they are none; the cause names the file.
+    """
+    data = parts.get(files.RELATIONS)
+    return None if data is None else relations_of(data, f"{folder}: {files.RELATIONS}")
+
+
+def check_relations(folder: Path, relations: Relations | None, judge: Judge | None, dim: int) -> None:
+    """See that relations are of a bundle's tags, and beside a judge.
+
+    Raises:
+        BundleInvalid: they are not.
+    """
+    if relations is not None and (relations.frame.dim != dim or judge is None):
+        told = f"{files.RELATIONS} is not for {dim} tags" if judge else f"{files.RELATIONS} is without a judge"
+        raise BundleInvalid(f"{folder}: the parts do not fit each other: {told}.")
+
+
+def check_judge(folder: Path, judge: Judge | None, dim: int, clusters: Clusters | None) -> None:
+    """See that a judge is of a bundle's tags and clusters.
+
+    Raises:
+        BundleInvalid: it is not.
+    """
+    if judge is None:
+        return
+    network, count = judge.models.network, clusters.count if clusters else 0
+    if judge.models.dim != dim or network is None or len(network.mean_KD) != count + 1:
+        told = f"{files.JUDGE} is not for {dim} tags and {count} clusters"
+        raise BundleInvalid(f"{folder}: the parts do not fit each other: {told}.")
+
+
 def _probe(folder: Path, data: bytes) -> Probe:
     try:
         return Probe.parse(data)
@@ -172,6 +240,8 @@ def _probe(folder: Path, data: bytes) -> Probe:
 def _check_fit(bundle: EdgeBundle) -> None:
     """See that the parts are of one size."""
     dim, clusters, found = bundle.schema.dim, bundle.clusters, bundle.calibration
+    check_judge(bundle.folder, bundle.judge, dim, clusters)
+    check_relations(bundle.folder, bundle.relations, bundle.judge, dim)
     misfits = {
         f"{files.PREPROCESSOR} is for {bundle.preprocessor.dim} of {dim} tags": bundle.preprocessor.dim != dim,
         f"{files.PROBE} is not for {dim} tags": bundle.probe.rows_RD.shape[1] != dim,

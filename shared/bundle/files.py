@@ -25,9 +25,11 @@ PROBE = "probe.safetensors"
 LIMITS = "limits.json"
 GRAPH_INT8 = "graph.int8.onnx"
 GUARD = "guard.bin"
+JUDGE = "judge.bin"
+RELATIONS = "relations.bin"
 
 REQUIRED = frozenset((MODEL, GRAPH, RECIPE, SETUP, SCHEMA, PREPROCESSOR, SCORE, THRESHOLD, CALIBRATION, PROBE, LIMITS))
-OPTIONAL = frozenset((GRAPH_INT8, GUARD))
+OPTIONAL = frozenset((GRAPH_INT8, GUARD, JUDGE, RELATIONS))
 
 _LARGEST = 64 * 2**20  # bytes of one file; the largest models here have 1 MB
 _MOST = {CURRENT: 2**17, INDEX: 2**17, SIGNATURE: 2**13}  # of those that are parsed before the signature is checked

@@ -32,11 +32,14 @@ class Provenance(Artefact, frozen=True, kw_only=True):
     Attributes:
         site: whose it is.
         run, round: the federated round that its model came out of.
-        model: SHA-256 of the global model's file, hex.
+        model: SHA-256 of the model's file, hex: the global model's, where the plant has nothing of its own in it.
         holdout_loss: mean reconstruction error on the site's held-out normal data, in prepared units squared.
         number: of this bundle among those that this plant has published, from 1 on. It only grows: an old bundle that
             somebody puts back in the place of the newest has a lower one.
         version: of the software that published it.
+        origin: whether the plant kept the federation's model, fine-tuned that, or trained one alone.
+        base: digest of the global model that was sent, where the model is not that one; empty where it is.
+        compared: origin of every model that there was to choose from, and its loss on the held-out normal data.
     """
 
     site: str
@@ -46,6 +49,9 @@ class Provenance(Artefact, frozen=True, kw_only=True):
     holdout_loss: float
     number: Positive = 1
     version: str = ""
+    origin: Literal["federated", "personal", "alone"] = "federated"
+    base: str = ""
+    compared: tuple[tuple[str, float], ...] = ()
 
 
 class Setup(Artefact, frozen=True, kw_only=True):
@@ -61,6 +67,7 @@ class Setup(Artefact, frozen=True, kw_only=True):
         tail: newest rows of a window whose error counts; None: all of them.
         max_imputed: share of a window's readings that may stand in for missing ones if it is to calibrate anything.
         entropy_weight, standardise: how error and entropy are added (`recipe.scoring`).
+        evidence: whether a judge was wanted; an older version wanted none.
         rule, false_alarm_rate, sigmas, fit_on, memory, peaks, members: how the threshold is set (`recipe.threshold`).
     """
 
@@ -71,6 +78,7 @@ class Setup(Artefact, frozen=True, kw_only=True):
     max_imputed: Share = 0.5
     entropy_weight: Annotated[float, Meta(ge=0)] = 0.1
     standardise: bool = True
+    evidence: bool = False
     rule: str = "conformal"
     false_alarm_rate: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     sigmas: Annotated[float, Meta(gt=0)] = 3.0
@@ -115,6 +123,10 @@ class Calibration(Artefact, frozen=True, kw_only=True):
         beside_guard: the threshold at half of the false alarm rate, by the same rule: the plant's local guard has the
             other half. None for a rule that cannot be asked for a rate.
         bursts: how the held-out scores come in episodes: what an alarm budget needs. None: of an older version.
+        unjudged: why the plant has no judge although one was wanted; empty: it has, or none was.
+
+    With a judge (`shared.evidence`) the scores are those of all normal rows, each by models that had not seen it, and
+    `tag_error` and `tag_error_high` are the tags' parts of the scores of held-out ones (`Judge.parts`).
     """
 
     holdout_loss: float
@@ -126,6 +138,7 @@ class Calibration(Artefact, frozen=True, kw_only=True):
     tag_error_high: tuple[Annotated[float, Meta(ge=0)], ...]
     beside_guard: Threshold | None = None
     bursts: Bursts | None = None
+    unjudged: str = ""
 
     def p_value(self, score: float) -> float:
         """See `Distribution.p_value`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from shared.bundle import files
-from shared.bundle.edge import parse_part
+from shared.bundle.edge import check_judge, check_relations, parse_judge, parse_part, parse_relations
 from shared.bundle.files import OPTIONAL, REQUIRED
 from shared.bundle.folder import DIGEST, current, located, versions, write_pointer
 from shared.bundle.index import Index, make_index, read_index, read_parts
@@ -22,8 +22,12 @@ from shared.bundle.trust import read_signature
 from shared.config import Recipe
 from shared.disk import sync_folder
 from shared.errors import BundleInvalid, ModelCorrupt
+from shared.evidence.file import to_bytes as judge_bytes
+from shared.evidence.judge import Judge
 from shared.model import GlobalModel, parse_model
 from shared.preprocess import Preprocessor, Scaler
+from shared.relations import Relations
+from shared.relations import to_bytes as relations_bytes
 from shared.schema import SensorSchema
 from shared.scoring import ScoreScale
 from shared.sensor_limits import SensorLimits
@@ -34,13 +38,21 @@ if TYPE_CHECKING:
 
 KEEP = 5
 _SCRATCH = ".new"
-_EDGE_ONLY = OPTIONAL | {files.GRAPH, files.PROBE, files.CALIBRATION, files.SETUP, files.LIMITS}
+_EDGE_ONLY = (OPTIONAL - {files.JUDGE, files.RELATIONS}) | {
+    files.GRAPH,
+    files.PROBE,
+    files.CALIBRATION,
+    files.SETUP,
+    files.LIMITS,
+}
 _OLD_FILES = (files.INDEX, files.MODEL, files.RECIPE, files.SCHEMA, files.PREPROCESSOR, files.SCORE, files.THRESHOLD)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The parts of a bundle that come out of training, parsed."""
+    """The parts of a bundle that come out of training, parsed; `judge` scores where there is one, else `score`;
+    `relations` beside a judge.
+    """
 
     provenance: Provenance
     model: GlobalModel
@@ -49,6 +61,8 @@ class Bundle:
     preprocessor: Preprocessor
     score: ScoreScale
     threshold: Threshold
+    judge: Judge | None = None
+    relations: Relations | None = None
 
     @property
     def scaler(self) -> Scaler:
@@ -88,6 +102,7 @@ def setup_of(recipe: Recipe) -> Setup:
         max_imputed=recipe.preprocess.max_imputed,
         entropy_weight=s.entropy_weight,
         standardise=s.standardise,
+        evidence=s.evidence,
         rule=t.rule,
         false_alarm_rate=t.false_alarm_rate,
         sigmas=t.sigmas,
@@ -126,14 +141,20 @@ def _read(folder: Path) -> Bundle:
         recipe = Recipe.model_validate_json(parts[files.RECIPE])
     except (ValueError, ModelCorrupt) as error:
         raise BundleInvalid(f"{folder}: {error}") from error
+    schema, judge = parse_part(SensorSchema, folder, files.SCHEMA, parts), parse_judge(folder, parts)
+    check_judge(folder, judge, schema.dim, model.clusters)
+    relations = parse_relations(folder, parts)
+    check_relations(folder, relations, judge, schema.dim)
     return Bundle(
         provenance=index.provenance,
         model=model,
         recipe=recipe,
-        schema=parse_part(SensorSchema, folder, files.SCHEMA, parts),
+        schema=schema,
         preprocessor=parse_part(Preprocessor, folder, files.PREPROCESSOR, parts),
         score=parse_part(ScoreScale, folder, files.SCORE, parts),
         threshold=parse_part(Threshold, folder, files.THRESHOLD, parts),
+        judge=judge,
+        relations=relations,
     )
 
 
@@ -196,6 +217,8 @@ def _files(bundle: Bundle, live: Live) -> dict[str, bytes]:
         files.LIMITS: live.limits.pretty,
         files.GRAPH_INT8: live.graph_int8,
         files.GUARD: live.guard,
+        files.JUDGE: None if bundle.judge is None else judge_bytes(bundle.judge),
+        files.RELATIONS: None if bundle.relations is None else relations_bytes(bundle.relations),
     }
     return {name: data for name, data in found.items() if data is not None}
 

@@ -50,7 +50,7 @@ class Choice:
 
     lags: int = 5
     lengths: tuple[int, ...] = (5, 10, 20, 40)
-    prototypes: int = 256
+    prototypes: int = 128
     shortest: int = 30
 
 
@@ -159,7 +159,10 @@ def _blocks(normal: Normal) -> IntArray:
     """The block of each row: consecutive parts of each recording."""
     blocks_T = np.empty(len(normal.rows_TD), np.int64)
     for begin, end in zip(normal.starts, [*normal.starts[1:], len(blocks_T)], strict=True):
-        blocks_T[begin:end] = np.arange(end - begin) * _BLOCKS // max(end - begin, 1)
+        counted_T = normal.scored_T[begin:end].cumsum()  # Rows that count are shared out evenly, the others go along.
+        whole = int(counted_T[-1]) if len(counted_T) else 0
+        evenly_T = (counted_T - 1).clip(0) if whole else np.arange(end - begin)
+        blocks_T[begin:end] = evenly_T * _BLOCKS // max(whole or end - begin, 1)
     if len(np.unique(blocks_T[normal.scored_T])) < _BLOCKS:
         raise TooFewRows(f"{int(normal.scored_T.sum())} normal rows cannot be cut into {_BLOCKS} blocks that count.")
     return blocks_T

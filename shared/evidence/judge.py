@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.errors import SchemaMismatch
-from shared.evidence.models import Models
+from shared.evidence.models import Looked, Models
 from shared.lag.score import trailing
 from shared.lag.sums import Values
 from shared.scoring import Float64Array
@@ -90,6 +90,13 @@ class Judge:
         z_NC = (logs_NC - self.median_C) / self.spread_C
         return np.stack([trailing(z_N, int(m)) for z_N, m in zip(z_NC.T, self.trail_C, strict=True)], axis=1)
 
+    def newest(self, logs_MC: Float64Array) -> float:
+        """The last of `_weighed` alone, of at least as many rows as trailing means are over, or all that there are."""
+        counted_MC = np.arange(len(logs_MC) - 1, -1, -1)[:, None] < self.trail_C
+        z_MC = np.where(counted_MC, (logs_MC - self.median_C) / self.spread_C, 0.0)
+        weighed = float((z_MC.sum(axis=0) / counted_MC.sum(axis=0)) @ self.weight_C)
+        return np.inf if np.isnan(weighed) else weighed
+
     def _weighed(self, logs_NC: Float64Array) -> Float64Array:
         weighed_N: Float64Array = self.evidence(logs_NC) @ self.weight_C
         return np.where(np.isnan(weighed_N), np.inf, weighed_N)
@@ -101,9 +108,15 @@ class Judge:
 
         Rows add up to the weighed sum of what the channels say above 0, which is at least the score before smoothing.
         """
+        return self.parts_of(self.models.looked(windows_NHD), logs_NC, residual_ND, modes_N)
+
+    def parts_of(
+        self, looked: Looked, logs_NC: Float64Array, residual_ND: Values | None, modes_N: IntArray | None
+    ) -> Float64Array:
+        """See `parts`."""
         above_NC = np.maximum((logs_NC - self.median_C) / self.spread_C, 0.0) * self.weight_C
         above_NC = np.where(np.isfinite(above_NC), above_NC, 1e9)
-        shares_NCD = self.models.parts(windows_NHD, residual_ND, modes_N)
+        shares_NCD = self.models.parts_of(looked, residual_ND, modes_N)
         parts_ND: Float64Array = np.einsum("nc,ncd->nd", above_NC, shares_NCD)
         return parts_ND
 
@@ -162,12 +175,13 @@ class JudgeStream:
         windows_1HD = self._window_HD[None]
         residual_1D = None if residual_D is None else np.asarray(residual_D, np.float64)[None]
         modes_1 = np.array([-1 if mode is None else mode])
-        logs_1C = self._judge.models.logs(windows_1HD, residual_1D, modes_1)
+        looked = self._judge.models.looked(windows_1HD)
+        logs_1C = self._judge.models.logs_of(looked, residual_1D, modes_1)
         self._logs_MC = np.concatenate([self._logs_MC, logs_1C])[-int(self._judge.trail_C.max()) :]
-        plain = self._judge._weighed(self._logs_MC)[-1]
+        plain = self._judge.newest(self._logs_MC)
         self._plain_M = np.append(self._plain_M, plain)[-self._judge.trail :]
         score = float(trailing(self._plain_M, self._judge.trail)[-1])
-        return Verdict(score, self._judge.parts(windows_1HD, logs_1C, residual_1D, modes_1)[0])
+        return Verdict(score, self._judge.parts_of(looked, logs_1C, residual_1D, modes_1)[0])
 
 
 def channel_logs(
@@ -187,7 +201,7 @@ def channel_logs(
         raise SchemaMismatch(f"rows of shape {rows_TD.shape} came, the judge was fitted on {models.dim} tags.")
     logs_TC = np.full((len(rows_TD), len(models.channels)), np.nan)
     for rows_N, windows_NHD in histories(rows_TD, starts, scored_T, models.rows):
-        residual_ND = None if residual_TD is None else residual_TD[rows_N]
+        residual_ND = None if residual_TD is None else residual_TD[rows_N].astype(np.float64)
         modes_N = None if modes_T is None else modes_T[rows_N]
         logs_TC[rows_N] = models.logs(windows_NHD, residual_ND, modes_N)
     return logs_TC

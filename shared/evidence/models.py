@@ -18,6 +18,7 @@ Lean: an edge box imports this. Shapes: N windows, H rows of history, D tags, C 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,20 @@ _SHARPNESS = 3.0  # of the joint channel: how soon another tag counts more than 
 
 QUIET = 0.1
 """Added before each logarithm, in units in which normal data gives about 1: what is far below it tells nothing."""
+
+
+class Looked(NamedTuple):
+    """What the models find in windows before anything is made of it, A the tags that have courses.
+
+    Attributes:
+        joint_ND: each tag's part of T2.
+        step_ND: `Models.steps`.
+        distance_NLA: `ShapeModel.distances`.
+    """
+
+    joint_ND: Float64Array
+    step_ND: Float64Array
+    distance_NLA: Float64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +94,26 @@ class Models:
             windows_NHD: (N, H, D), prepared, finite.
             residual_ND, modes_N: of the network for these rows; not needed without one.
         """
-        step_N = np.log(self.steps(windows_NHD).max(axis=1) + QUIET)
-        found = [self._spread_out(windows_NHD), *(step_N for _ in STEP_TRAILS), *self._shapes(windows_NHD)]
+        return self.logs_of(self.looked(windows_NHD), residual_ND, modes_N)
+
+    def looked(self, windows_NHD: Values) -> Looked:
+        """What `logs_of` and `parts_of` both rest on, worked out once."""
+        contribution_ND = self.joint.explain(windows_NHD).contribution_ND
+        return Looked(contribution_ND, self.steps(windows_NHD), self.shape.distances(windows_NHD))
+
+    def logs_of(self, looked: Looked, residual_ND: Values | None, modes_N: IntArray | None) -> Float64Array:
+        """See `logs`."""
+        step_N = np.log(looked.step_ND.max(axis=1) + QUIET)
+        found = [self._spread_out(looked.joint_ND), *(step_N for _ in STEP_TRAILS), *_rms_logs(looked.distance_NLA)]
         if self.network is not None and residual_ND is not None:
             modes = np.full(len(residual_ND), -1) if modes_N is None else modes_N
             rebuilt_N = np.sqrt(np.square(residual_ND).mean(axis=1))
             found += [np.log(np.sqrt(self.network.score(residual_ND, modes)) + QUIET), np.log(rebuilt_N + QUIET)]
         return np.stack(found, axis=1)
 
-    def _spread_out(self, windows_NHD: Values) -> Float64Array:
-        part_ND = self.joint.explain(windows_NHD).contribution_ND * self.dim
-        mean_N: Float64Array = np.log1p(_SHARPNESS * part_ND).mean(axis=1)
+    def _spread_out(self, joint_ND: Float64Array) -> Float64Array:
+        mean_N: Float64Array = np.log1p(_SHARPNESS * self.dim * joint_ND).mean(axis=1)
         return mean_N
-
-    def _shapes(self, windows_NHD: Values) -> Float64Array:
-        """Root mean square over the tags, (L, N), as logarithms; nothing where all tags are coded."""
-        distance_NLA = self.shape.distances(windows_NHD)
-        square_NL = np.square(distance_NLA).sum(axis=2) / max(distance_NLA.shape[2], 1)
-        logs_LN: Float64Array = np.log(np.sqrt(square_NL).T + QUIET)
-        return logs_LN
 
     def steps(self, windows_NHD: Values) -> Float64Array:
         """The step residual of each tag over its tail, not negative, float64 (N, D)."""
@@ -105,9 +121,12 @@ class Models:
 
     def parts(self, windows_NHD: Values, residual_ND: Values | None, modes_N: IntArray | None) -> Float64Array:
         """Each tag's share of what each channel says, float64 (N, C, D); each row adds up to 1."""
-        step_ND = np.square(self.steps(windows_NHD))
-        found = [self.joint.explain(windows_NHD).contribution_ND, *(step_ND for _ in STEP_TRAILS)]
-        found += list(self._shape_parts(windows_NHD))
+        return self.parts_of(self.looked(windows_NHD), residual_ND, modes_N)
+
+    def parts_of(self, looked: Looked, residual_ND: Values | None, modes_N: IntArray | None) -> Float64Array:
+        """See `parts`."""
+        step_ND = np.square(looked.step_ND)
+        found = [looked.joint_ND, *(step_ND for _ in STEP_TRAILS), *self._shape_parts(looked.distance_NLA)]
         if self.network is not None and residual_ND is not None:
             modes = np.full(len(residual_ND), -1) if modes_N is None else modes_N
             found += [self.network.parts(residual_ND, modes), np.square(residual_ND)]
@@ -117,12 +136,19 @@ class Models:
         shares_NCD: Float64Array = np.divide(parts_NCD, total_NC1, out=even_NCD, where=total_NC1 > 0)
         return shares_NCD
 
-    def _shape_parts(self, windows_NHD: Values) -> Float64Array:
-        square_NLA = np.square(self.shape.distances(windows_NHD))
+    def _shape_parts(self, distance_NLA: Float64Array) -> Float64Array:
+        square_NLA = np.square(distance_NLA)
         whole_NLD = np.zeros((len(square_NLA), len(self.shape.lengths), self.dim))
         whole_NLD[:, :, np.concatenate([self.shape.columns_A, self.shape.still_S])] = square_NLA
         turned_LND: Float64Array = whole_NLD.transpose(1, 0, 2)
         return turned_LND
+
+
+def _rms_logs(distance_NLA: Float64Array) -> Float64Array:
+    """Root mean square over the tags, (L, N), as logarithms; nothing where all tags are coded."""
+    square_NL = np.square(distance_NLA).sum(axis=2) / max(distance_NLA.shape[2], 1)
+    logs_LN: Float64Array = np.log(np.sqrt(square_NL).T + QUIET)
+    return logs_LN
 
 
 def standardised(step: VarModel, windows_NHD: Values) -> Float64Array:

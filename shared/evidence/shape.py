@@ -23,6 +23,7 @@ from shared.series import FloatArray
 from shared.windows import window_view
 
 MOST_WINDOWS = 20_000  # of a tag, that prototypes are picked from
+_BLOCK = 2**18  # distances that are laid out in memory at once: 2 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,16 @@ class ShapeModel:
         return self.lengths[-1]
 
     @cached_property
-    def _squares_LAK(self) -> FloatArray:  # noqa: N802 (a shape suffix)
-        return np.stack([np.square(self.prototypes_AKW[:, :, -w:]).sum(axis=2) for w in self.lengths])
+    def _pieces(self) -> list[tuple[slice, Float64Array]]:
+        """The rows that each length adds to the one before: where they lie, and -2 c above |c|^2, (A, w + 1, K)."""
+        found = []
+        for before, w in zip((0, *self.lengths), self.lengths, strict=False):
+            rows = slice(self.rows - w, self.rows - before)
+            piece_AKw = self.prototypes_AKW[:, :, rows].astype(np.float64)
+            square_AK1 = np.square(piece_AKw).sum(axis=2, keepdims=True)
+            both_AKv = np.concatenate([-2.0 * piece_AKw, square_AK1], axis=2)
+            found.append((rows, np.ascontiguousarray(both_AKv.transpose(0, 2, 1))))
+        return found
 
     def distances(self, windows_NHD: Values) -> Float64Array:
         """Distance of every tag's newest rows from the nearest course, root mean square, float64 (N, L, A + S).
@@ -65,20 +74,31 @@ class ShapeModel:
             windows_NHD: (N, H, D), prepared, finite, H >= W.
         """
         newest_NWD = windows_NHD[:, -self.rows :]
-        course_ANW = np.ascontiguousarray(newest_NWD[:, :, self.columns_A].transpose(2, 0, 1), dtype=np.float32)
-        off_NWS = newest_NWD[:, :, self.still_S] - self.level_S
-        found = [
-            np.concatenate([self._nearest(course_ANW, index, w).T, np.square(off_NWS[:, -w:]).mean(axis=1)], axis=1)
-            for index, w in enumerate(self.lengths)
-        ]
-        return np.sqrt(np.stack(found, axis=1).astype(np.float64))
+        course_ANW = np.ascontiguousarray(newest_NWD[:, :, self.columns_A].transpose(2, 0, 1), dtype=np.float64)
+        off_NSW = np.square(newest_NWD[:, :, self.still_S] - self.level_S).transpose(0, 2, 1)
+        square_NLX = np.empty((len(newest_NWD), len(self.lengths), len(self.columns_A) + len(self.still_S)))
+        together = max(1, _BLOCK // max(1, len(newest_NWD) * self.prototypes_AKW.shape[1]))
+        for first in range(0, len(course_ANW), together):
+            some = slice(first, first + together)
+            square_NLX[:, :, : len(course_ANW)][:, :, some] = self._nearest(course_ANW[some], some)
+        for index, w in enumerate(self.lengths):
+            square_NLX[:, index, len(course_ANW) :] = off_NSW[:, :, -w:].mean(axis=2)
+        return np.sqrt(square_NLX)
 
-    def _nearest(self, course_ANW: FloatArray, index: int, w: int) -> FloatArray:
-        """Mean square distance to the nearest prototype over the newest w rows, float32 (A, N)."""
-        course_ANw, ends_AwK = course_ANW[:, :, -w:], self.prototypes_AKW[:, :, -w:].transpose(0, 2, 1)
-        least_AN = (self._squares_LAK[index][:, None, :] - 2 * (course_ANw @ ends_AwK)).min(axis=2, initial=np.inf)
-        nearest_AN: FloatArray = np.maximum(least_AN + np.square(course_ANw).sum(axis=2), 0) / np.float32(w)
-        return nearest_AN
+    def _nearest(self, course_aNW: Float64Array, some: slice) -> Float64Array:
+        """Mean square distance to the nearest prototype of some tags, float64 (N, L, a).
+
+        Which one is the nearest follows from products of matrices; how near it is from differences, which do not
+        cancel: so a row scores alike, by itself and among others.
+        """
+        least_aNK = np.zeros((*course_aNW.shape[:2], self.prototypes_AKW.shape[1]))
+        tags_a1, found = np.arange(*some.indices(len(self.columns_A)))[:, None], []
+        one_aN1 = np.ones((*course_aNW.shape[:2], 1))
+        for (rows, turned_AvK), w in zip(self._pieces, self.lengths, strict=True):
+            least_aNK += np.concatenate([course_aNW[:, :, rows], one_aN1], axis=2) @ turned_AvK[some]
+            nearest_aNw = self.prototypes_AKW[tags_a1, least_aNK.argmin(axis=2), -w:]
+            found.append(np.square(course_aNW[:, :, -w:] - nearest_aNw).mean(axis=2))
+        return np.stack(found).transpose(2, 0, 1)
 
 
 def fit_shape(
@@ -100,7 +120,7 @@ def fit_shape(
     """
     windows_MWD = _courses(rows_TD, starts, lengths[-1])
     columns_A, still_S = np.flatnonzero(analogue_D), np.flatnonzero(still_D)
-    picked = [_spread_out(windows_MWD[:, :, column], count) for column in columns_A]
+    picked = [_spread_out(np.ascontiguousarray(windows_MWD[:, :, column]), count) for column in columns_A]
     most = max((len(found) for found in picked), default=1)
     padded = [np.concatenate([found, np.repeat(found[:1], most - len(found), axis=0)]) for found in picked]
     prototypes_AKW = np.stack(padded) if padded else np.zeros((0, most, lengths[-1]), np.float32)

@@ -102,17 +102,32 @@ def average_precision_interval(
         >>> 0 < low < high < 1
         True
     """
+    return percentiles(resampled_average_precision(scores_T, labels_T, starts, resamples, seed), level)
+
+
+def resampled_average_precision(
+    scores_T: Scores, labels_T: BoolArray, starts: Sequence[int] = (0,), resamples: int = RESAMPLES, seed: int = 0
+) -> Float64Array:
+    """`average_precision` of every resample, float64 (R,); empty with fewer than five events that have a score.
+
+    Two detectors that score the same rows meet the same draws under the same seed, as long as both score every event:
+    the differences of their values are those of a paired bootstrap. Others as in `average_precision_interval`.
+    """
     check_shapes(scores_T, labels_T)
     known_T = _known(scores_T, labels_T, starts)
     cut = blocks(known_T, starts)
     if cut.eventful_B.sum() < FEWEST:
-        return Interval(math.nan, math.nan)
+        return np.empty(0)
     rows_M = np.flatnonzero(~np.isnan(scores_T))
     rows_M = rows_M[np.argsort(-scores_T[rows_M], kind="stable")]
     last_G = last_of_ties(scores_T[rows_M])
     block_M, label_M = np.searchsorted(cut.ends, rows_M, side="right"), known_T[rows_M]
-    values_R = [_weighed(times_B[block_M], label_M, last_G) for times_B in draws(cut, resamples, seed)]
-    return _percentiles(values_R, level)
+    return np.array([_weighed(times_B[block_M], label_M, last_G) for times_B in draws(cut, resamples, seed)])
+
+
+def percentiles(values_R: Float64Array, level: float = LEVEL) -> Interval:
+    """The interval between percentiles of resampled values; NaN without any."""
+    return _percentiles(values_R.tolist(), level) if len(values_R) else Interval(math.nan, math.nan)
 
 
 def _weighed(times_M: Counts, label_M: BoolArray, last_G: Counts) -> float:

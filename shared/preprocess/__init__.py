@@ -14,6 +14,7 @@ A fitted `Preprocessor` is a small serialisable value. `Preprocessor.live` and `
 
 from __future__ import annotations
 
+from shared.preprocess.curate import filled_from_alike, unusual_rows
 from shared.preprocess.fill import fill_live, fill_training
 from shared.preprocess.filters import constant_columns, muted_columns
 from shared.preprocess.pipeline import Preprocessor, Rows, fit_filled, fit_preprocessor
@@ -33,6 +34,7 @@ __all__ = [
     "constant_columns",
     "fill_live",
     "fill_training",
+    "filled_from_alike",
     "fit_filled",
     "fit_preprocessor",
     "fit_scaler",
@@ -42,4 +44,5 @@ __all__ = [
     "muted_columns",
     "ranges_scaler",
     "roll",
+    "unusual_rows",
 ]

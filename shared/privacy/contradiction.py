@@ -22,12 +22,15 @@ def contradiction(config: RunConfig) -> str | None:
         == "tanh",
         "recipe.clustering.clip must be cloud": recipe.clustering.clip == "cloud",
         "recipe.clustering.target must be released": recipe.clustering.target == "released",
+        "recipe.lag.on must be false: a plant's exact moments would leave it": not recipe.lag.on,
     }
     if privacy.mode == "local":
         needs |= {
             "rounds.server_optimizer must be adam: one gradient an exchange": rounds.server_optimizer == "adam",
             "recipe.detector.dropout must be 0: it couples records": recipe.detector.dropout == 0,
-            "recipe.preprocess.rolling, min_variance and max_correlation must be unset": _plain(recipe.preprocess),
+            "recipe.preprocess.rolling, min_variance, max_correlation and max_z must be unset, impute carry": _plain(
+                recipe.preprocess
+            ),
             "recipe.clustering.unit (--unit) must be at least recipe.detector.window (--window)": _long_enough(recipe),
         }
     else:
@@ -36,8 +39,8 @@ def contradiction(config: RunConfig) -> str | None:
 
 
 def _plain(preprocess: PreprocessConfig) -> bool:
-    fitted = (preprocess.rolling, preprocess.min_variance, preprocess.max_correlation)
-    return all(setting is None for setting in fitted)
+    fitted = (preprocess.rolling, preprocess.min_variance, preprocess.max_correlation, preprocess.max_z)
+    return all(setting is None for setting in fitted) and preprocess.impute == "carry"
 
 
 def _long_enough(recipe: Recipe) -> bool:

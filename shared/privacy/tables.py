@@ -8,7 +8,7 @@ from typing import Any
 from shared.wire.inventory import BESIDE, REPLY, REQUEST, Field, Kind
 
 _WIDTH = 80
-_KINDS = 4
+_KINDS = len(Kind)
 
 
 def inventory_rows() -> list[dict[str, Any]]:

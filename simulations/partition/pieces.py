@@ -31,6 +31,7 @@ def join(name: str, sites: Sequence[SiteData]) -> SiteData:
             cure = "Choose --partition by-channel, which joins nothing."
             raise SchemaMismatch(f"{sites[0].name} and {site.name} cannot be joined: {site.name} {what}.", cure)
     labels_T, unlabelled = _join_labels(name, sites)
+    faults = [site.faults_TD for site in sites if site.faults_TD is not None]
     return SiteData(
         name=name,
         schema=sites[0].schema,
@@ -43,6 +44,7 @@ def join(name: str, sites: Sequence[SiteData]) -> SiteData:
         source=f"{few([site.name for site in sites])} end to end; {sites[0].source}",
         repairs=(*(note for site in sites for note in site.repairs), *unlabelled),
         ranges=sites[0].ranges if len({site.ranges for site in sites}) == 1 else None,
+        faults_TD=np.concatenate(faults) if faults else None,
     )
 
 
@@ -82,6 +84,7 @@ def cut(site: SiteData, count: int) -> Iterator[SiteData]:
             labels_T=None if site.labels_T is None else site.labels_T[test_a:test_b],
             train_starts=_cut_starts(site.train_starts, train_a, train_b),
             test_starts=_cut_starts(site.test_starts, test_a, test_b),
+            faults_TD=None if site.faults_TD is None else np.array_split(site.faults_TD, count)[block],
             source=f"{site.source}, block {block + 1} of {count}",
         )
 
@@ -96,7 +99,7 @@ def starts_between(starts: Sequence[int], first: int, end: int) -> list[int]:
 
 
 def take(site: SiteData, name: str, train: Sequence[Span], test: Sequence[Span], how: str) -> SiteData:
-    """A plant made of pieces of a site, in their order in time.
+    """A plant made of pieces of a site, in their order in time. Which of them known faults belong to is not known.
 
     Pieces that follow one another in the site stay one recording; after each gap a new one begins.
 
@@ -117,6 +120,7 @@ def take(site: SiteData, name: str, train: Sequence[Span], test: Sequence[Span],
         else np.concatenate([site.labels_T[:0], *(site.labels_T[a:b] for a, b in test)]),
         train_starts=_taken_starts(site.train_starts, train),
         test_starts=_taken_starts(site.test_starts, test),
+        faults_TD=None,
         source=f"{site.source}, {how}",
     )
 

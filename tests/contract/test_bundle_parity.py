@@ -28,8 +28,8 @@ from tests.support.plants import Loopback, Memory, settings
 RECIPES = {
     "plain": {},
     "tail and joined rows": {"scoring": {"tail": 3}, "preprocess": {"every": 2}},
-    "rolling, raw scores": {"preprocess": {"rolling": 20}, "scoring": {"standardise": False}},
-    "set on training data": {"threshold": {"fit_on": "train", "rule": "mean-sigma"}},
+    "rolling, raw scores": {"preprocess": {"rolling": 20}, "scoring": {"standardise": False, "evidence": False}},
+    "set on training data": {"threshold": {"fit_on": "train", "rule": "mean-sigma"}, "scoring": {"evidence": False}},
 }
 
 
@@ -69,15 +69,24 @@ def edge_scores(bundle: EdgeBundle, rows_RD: np.ndarray) -> tuple[np.ndarray, np
     stream, window, tail = bundle.preprocessor.stream(), bundle.setup.window, bundle.setup.tail
     prepared = [row for row in map(stream.step, rows_RD) if row is not None]
     scores, errors = [], []
+    judging = None if bundle.judge is None else bundle.judge.stream()
+    if judging is not None:
+        for row_D in prepared[: window - 1]:
+            judging.take(row_D)
     for last in range(window, len(prepared) + 1):
         window_WD = np.stack(prepared[last - window : last])
         found_1WD, latents_1Z = session.run(["reconstruction", "latents"], {"windows": window_WD[None]})
         square_WD = (found_1WD[0] - window_WD) ** 2
         error_1 = np.array([square_WD[-(tail or window) :].mean()])
-        entropy_1, clusters = None, bundle.clusters
+        entropy_1, clusters, mode = None, bundle.clusters, None
         if clusters is not None:
-            entropy_1 = entropy(student_t_assignments(latents_1Z, clusters.centroids_KZ, clusters.active_K))
-        scores.append(bundle.scale.combine(error_1, entropy_1)[0])
+            q_1K = student_t_assignments(latents_1Z, clusters.centroids_KZ, clusters.active_K)
+            entropy_1, mode = entropy(q_1K), int(q_1K.argmax()) if clusters.active_K.any() else None
+        if judging is None:
+            scores.append(bundle.scale.combine(error_1, entropy_1)[0])
+        else:
+            judging.take(window_WD[-1])
+            scores.append(judging.judge(found_1WD[0, -1] - window_WD[-1], mode).score)
         errors.append(error_1[0])
     return np.array(scores), np.array(errors)
 

@@ -27,6 +27,10 @@ SETTINGS: dict[str, dict[str, object]] = {
         "recipe": {"detector": {"bottleneck": "linear"}, "clustering": {"target": "local", "clip": "cloud"}},
         "rounds": {"server_optimizer": "adam", "weighting": "bucket"},
     },
+    "plants that differ": {
+        "recipe": {"sharing": {"share": "trunk", "adapter": 3, "keep": "better", "alone_epochs": 1}},
+    },
+    "an ensemble": {"recipe": {"detector": {"name": "ewad", "members": 2}}},
     "updates in 8 bits": {"rounds": {"wire": "int8", "aggregation": "robust", "vote_every": 1}},
     "local differential privacy": {
         "recipe": {
@@ -38,6 +42,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
 }
 PRIVATE = "local differential privacy"
+DIFFER = "plants that differ"
 
 
 @cache
@@ -66,7 +71,8 @@ def carried(packets: list[Packet], entry: Field) -> set[Kind]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_nothing_travels_that_is_not_listed(name: str) -> None:
     channel = run(name)
-    assert {packet.texts["kind"] for packet in channel.sent} == set(Kind)
+    never = {Kind.MOMENTS} if name in (PRIVATE, DIFFER) else set()  # exact moments of unprotected, like records
+    assert {packet.texts["kind"] for packet in channel.sent} == set(Kind) - never
     for packet in channel.sent:
         assert unlisted(packet, Kind(packet.texts["kind"]), REQUEST) == []
     for packet in channel.received:
@@ -75,7 +81,8 @@ def test_nothing_travels_that_is_not_listed(name: str) -> None:
 
 @pytest.mark.parametrize("entry", REQUEST, ids=lambda entry: f"{entry.part}-{entry.name}")
 def test_every_listed_request_field_travels_in_every_kind_it_is_listed_for(entry: Field) -> None:
-    assert carried(run(PRIVATE if entry.name == "clip" else "defaults").sent, entry) == entry.kinds
+    only_under = {"clip": PRIVATE, "places": "an ensemble"}
+    assert carried(run(only_under.get(entry.name, "defaults")).sent, entry) == entry.kinds
 
 
 # Listed fields that a run under the defaults does not carry, and what it takes.
@@ -87,6 +94,7 @@ ONLY_UNDER = {
     ("delta_scales", Kind.TRAIN): "updates in 8 bits",
     ("gradient/*", Kind.TRAIN): "no bound, server Adam",
     ("below", Kind.TRAIN): "local differential privacy",
+    ("own_model", Kind.CALIBRATE): DIFFER,
 }
 # A plant refuses in the describe round and is not asked again; these kinds are refused only by a plant that changes.
 ONLY_WHEN_REFUSED = {("refused", kind) for kind in Kind if kind is not Kind.DESCRIBE}
@@ -148,12 +156,17 @@ def test_the_metrics_that_the_gate_reads_are_listed_numbers() -> None:
     assert {*METRICS, *TIMINGS} <= listed
 
 
+_SHAPED = ("weights/", "gradient/", "cluster_sums", "cluster_counts", "delta", "moments")
+
+
 def test_no_raw_reading_is_as_large_as_what_crosses() -> None:
-    """No reply array has a row for each window or reading: shapes are those of the detector and of the clusters."""
+    """No reply array has a row for each window or reading: shapes are those of the detector, of the clusters and of
+    the tags.
+    """
     for name in SETTINGS:
         for packet in run(name).received:
             for field, raw in packet.arrays.items():
-                assert field.startswith(("weights/", "gradient/", "cluster_sums", "cluster_counts", "delta")), field
+                assert field.startswith(_SHAPED), field
                 assert 120 not in raw.shape
                 assert 96 not in raw.shape
 
@@ -165,6 +178,8 @@ def test_no_raw_reading_is_as_large_as_what_crosses() -> None:
         (Packet({"weights/a": encode_array(np.zeros(2))}), Kind.CLUSTER, ["arrays:weights/a"]),
         (Packet({"weights": encode_array(np.zeros(2))}), Kind.TRAIN, ["arrays:weights"]),
         (Packet({}, {"examples": 3, "round": 1}), Kind.CALIBRATE, ["numbers:examples"]),
+        (Packet({"moments": encode_array(np.zeros(2))}), Kind.CALIBRATE, ["arrays:moments"]),
+        (Packet({}, {"rows": 3, "round": 1}), Kind.MOMENTS, ["numbers:rows"]),
         (Packet({}, {}, {"schema": "", "round": ""}), Kind.TRAIN, ["texts:schema", "texts:round"]),
     ],
 )

@@ -32,8 +32,8 @@ K = 8
 
 def _config(stride: int, pretrain: int, joint: int = 0, **clustering: object) -> RunConfig:
     settings = {
-        "recipe": {"training": {"stride": stride}, "clustering": clustering},
-        "rounds": {"pretrain": pretrain, "joint": joint},
+        "recipe": {"training": {"stride": stride}, "clustering": {"choose": "fixed", **clustering}},
+        "rounds": {"pretrain": pretrain, "joint": joint, "patience": 0},
     }
     return build({"test": settings})[0]
 

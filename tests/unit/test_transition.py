@@ -202,6 +202,21 @@ def test_seeding_step_by_step() -> None:
     assert last.count == K
 
 
+@pytest.mark.parametrize(("choose", "count"), [("index", 2), ("fixed", 5)])
+def test_seeding_ends_with_as_many_clusters_as_the_statistic_shows_unless_they_are_fixed(
+    choose: str, count: int
+) -> None:
+    config = settings(recipe={"clustering": {"clusters": 5, "unit": 20, "choose": choose}})
+    at = np.repeat(np.float32([[0.5], [-0.5]]), 10, axis=0) * np.ones((1, Z), np.float32)
+    apart = Clusters(at, np.full(20, 0.05, np.float32), np.ones(20, bool), np.zeros(20, np.int64), 0.5)
+    shift = 0.01 * np.random.default_rng(0).normal(size=(20, Z))
+    total = Statistic(10.0 * shift, np.full(20, 10.0), 10.0 * float((shift**2).sum()) + 0.5)
+    state = replace(STATE, model=GlobalModel(WEIGHTS, apart))
+    after = settle(state, step_of(Action.SEED, 3, config), config, conducted(3, None, total)).state.model.clusters
+    assert after.count == count
+    assert np.allclose(np.abs(after.centroids_KZ), 0.5, atol=0.05)
+
+
 def test_seeding_depends_on_the_run_seed_and_the_step_alone() -> None:
     total = Statistic(np.zeros((1, Z)), np.full(1, 40.0), 3.6)
     single = phases.clusters_to_send(step_of(Action.CENTRE), STATE.model, CONFIG)
