@@ -87,7 +87,7 @@ def config(rule: str, rounds: int, seed: int) -> RunConfig:
     recipe = {
         "detector": {"window": WINDOW, "hidden": 16, "layers": 1, "latent": 8, "dropout": 0.0},
         "training": {"stride": 3, "learning_rate": 3e-3, "batch_size": 64, "holdout": HELD},
-        "scoring": {"tail": 3},
+        "scoring": {"tail": 3, "evidence": False},
         "clustering": {"clusters": 4},
     }
     own = {"seed": seed, "recipe": recipe, "rounds": {"pretrain": rounds // 3, "joint": rounds - rounds // 3}}

@@ -32,6 +32,16 @@ def digest(packet: Packet) -> bytes:
     return whole.digest()
 
 
+def sent(request: Request) -> str:
+    """Which weights a request asks to be trained, hex; empty without a model."""
+    whole = hashlib.sha256()
+    weights = {} if request.model is None else request.model.weights
+    for name, value in sorted(weights.items()):
+        whole.update(name.encode())
+        whole.update(value.tobytes())
+    return whole.hexdigest() if weights else ""
+
+
 @dataclass
 class Replays:
     """Digests of the updates that this process accepted, the newest of them; a restart forgets them."""
@@ -42,9 +52,10 @@ class Replays:
     def judge(self, request: Request, plant: str, packet: Packet) -> str | None:
         """Why an update is a copy of an earlier one; None when it is not, and then it is remembered.
 
-        A step that is tried again after a skipped round asks for the same update again, and rightly gets it.
+        Who is sent the same weights again may answer the same again: a step is tried anew after a skipped round, and a
+        run that stops early goes back to its best model.
         """
-        key, asked = digest(packet), f"{request.digest}/{request.order.step}"
+        key, asked = digest(packet), sent(request)
         owner, number, before = self._known.get(key, (plant, request.round, asked))
         if before != asked:
             whose = "this plant" if owner == plant else f"plant {owner!r}"

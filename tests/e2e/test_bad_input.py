@@ -24,7 +24,7 @@ def _refused(done, code: str, *told: str) -> None:  # type: ignore[no-untyped-de
 @pytest.mark.parametrize(
     ("flags", "code", "told"),
     [
-        (["--dataset", "mls"], "CP-102", "batadal, generated, historian, msl"),
+        (["--dataset", "mls"], "CP-102", "batadal, generated, historian, mixed, msl"),
         (["--dataset", "msl"], "CP-201", "--data"),
         (["--dataset", "msl", "--data", "no-such-folder"], "CP-201", "no-such-folder"),
         (["--partition", "by-colour"], "CP-102", "by-channel, by-machine, by-mode, by-stage, by-subsystem, by-time"),

@@ -125,7 +125,7 @@ def test_one_that_does_not_fit_is_told_why_and_never_asked() -> None:
 
 def test_one_that_does_not_fit_is_heard_again_ever_more_seldom() -> None:
     stage = cast(range(1, 3), schema=OTHER)
-    play(stage, config(pretrain=30))
+    play(stage, config(pretrain=30, patience=0))
     assert [packet.numbers["round"] for packet, _ in stage.beside] == [3, 4, 6, 10, 18, 34]
 
 

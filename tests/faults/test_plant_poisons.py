@@ -38,7 +38,7 @@ def config(aggregation: str, **rounds: object) -> RunConfig:
     recipe = {
         "detector": {"window": 20, "hidden": 16, "layers": 1, "latent": 8, "dropout": 0.0},
         "training": {"stride": 3, "learning_rate": 3e-3, "batch_size": 64},
-        "scoring": {"tail": 3},
+        "scoring": {"tail": 3, "evidence": False},  # what the federation taught shows in the network alone
         "clustering": {"clusters": 4},
     }
     base = {"rounds": {"pretrain": 4, "joint": 6, "deadline_s": 60.0}, "recipe": recipe}
