@@ -20,7 +20,7 @@ from shared.scoring import Float64Array
 from shared.series import BoolArray
 
 USUAL = 5.0
-"""Rows of the others, in columns P: a good guess where nothing can be held out (notes/detection.md, section 4)."""
+"""Rows of the others, in columns P: a good guess where nothing can be held out (docs/lag.md, the table)."""
 
 WORTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """What is chosen from, in columns P."""

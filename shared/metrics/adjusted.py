@@ -2,8 +2,8 @@
 
 Point adjustment (Xu et al. 2018, "Unsupervised Anomaly Detection via Variational Auto-Encoder for Seasonal KPIs in Web
 Applications", WWW) counts every row of an event as found as soon as one row of it is alarmed. In a long event a single
-lucky row is worth thousands, so that a uniform random score reaches 0.918 on MSL (measured: notes/detection.md,
-section 2; for the reason see Kim et al. 2022, "Towards a Rigorous Evaluation of Time-Series Anomaly Detection", AAAI).
+lucky row is worth thousands, so that a uniform random score reaches 0.915 on MSL (docs/metrics.md has the command;
+for the reason see Kim et al. 2022, "Towards a Rigorous Evaluation of Time-Series Anomaly Detection", AAAI).
 It may therefore never stand alone: show it only to compare with literature that reports it, and always beside
 `random_control` on the same labels.
 
@@ -95,7 +95,7 @@ def random_control(
         scored_T: bool (T,), the rows that the compared detector scored; None: all.
 
     Returns:
-        a number in [0, 1]; NaN without a scored anomalous row. About 0.918 on MSL (notes/detection.md, section 2).
+        a number in [0, 1]; NaN without a scored anomalous row. About 0.915 on MSL (docs/metrics.md).
 
     Example:
         >>> random_control(np.array([False] * 50 + [True] * 50), seed=0) > 0.95
