@@ -21,7 +21,7 @@ from benchmarks.machine import machine, versions
 from benchmarks.processes import GRACE_S, ROOT, child, leave_on_term, tail
 
 NAMES = (
-    *("overhead", "startup", "against_ray", "epoch", "memory", "store"),
+    *("overhead", "startup", "against_ray", "epoch", "memory", "store", "console"),
     *("metrics", "ingest", "windows", "preprocess", "twin", "wire", "network", "edge", "signature", "dp"),
 )
 _PATIENCE_S = 1800.0

@@ -124,13 +124,13 @@ def _eager(bundle: EdgeBundle, detector: Detector) -> Callable[[FloatArray], tup
     """A window's error and score by PyTorch, as calibration computes it."""
     detector.eval()
     tail, clusters, scale = bundle.setup.tail, bundle.clusters, bundle.scale
+    judging = None if bundle.judge is None else bundle.judge.stream()
 
     def score(window_WD: FloatArray) -> tuple[float, float]:
         found = detector.score(torch.from_numpy(window_WD[None]), tail)
-        if bundle.judge is not None:
-            modes_1, judging = window_modes(found, clusters), bundle.judge.stream()
-            for row_D in window_WD:
-                judging.take(row_D)
+        if judging is not None:
+            modes_1 = window_modes(found, clusters)
+            judging.begin(window_WD)
             verdict = judging.judge(found.residual_ND[0], None if modes_1 is None else int(modes_1[0]))
             return float(found.error_N[0]), verdict.score
         return float(found.error_N[0]), float(scale.combine(found.error_N, window_entropy(found, clusters))[0])

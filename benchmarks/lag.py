@@ -208,14 +208,10 @@ def cost(dim: int, lags: int) -> None:
     scorer = replace(calibrated(*models, rows_TD[6912:]), trail=4)
     begun = time.perf_counter()
     scorer.score_rows(rows_TD)
-    batch_us, stream = 1e6 * (time.perf_counter() - begun) / len(rows_TD), scorer.stream()
-    begun = time.perf_counter()
-    for row_D in rows_TD[:300]:
-        stream.step(row_D)
-    step_us = 1e6 * (time.perf_counter() - begun) / 300
+    row_us = 1e6 * (time.perf_counter() - begun) / len(rows_TD)
     print(f"{dim} tags, {lags} lags: {(lags + 1) * dim} columns, {vector_size(dim, lags) * 8e-6:.1f} MB sent")
     print(f"moments of 6,912 rows {summed_s:.2f} s, {summed_mb:.0f} MB; fitting {fitted_s:.2f} s, {fitted_mb:.0f} MB")
-    print(f"n0 {prior_s:.1f} s; a row in batch {batch_us:.0f} us, in a stream {step_us:.0f} us")
+    print(f"n0 {prior_s:.1f} s; scoring a row {row_us:.0f} us")
 
 
 if __name__ == "__main__":

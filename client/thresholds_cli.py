@@ -30,6 +30,10 @@ Budget = Annotated[
 COLUMNS = 80
 _HEAD = ("rule", "value", "promised", "alarmed", "alarms a day")  # `*`: weak
 _FOUND_HEAD = ("rule", "LABELLED: events found", "LABELLED: false a day")
+_ALONE = (
+    "scores: by a judge of this plant's rows alone. The bundle's was lent other plants' moments, which are not kept: "
+    "its threshold is another one than that of the same rule here."
+)
 _LABELLED = "LABELLED: on the plant's test data, at the value set on normal data alone; no rule looks at labels."
 
 
@@ -53,7 +57,7 @@ def thresholds(
     asked = torch_side.settings(model, found, rate, budget)
     rows = torch_side.compared(found, model, asked)
     lacking = torch_side.lacking(found, rows[0], asked.false_alarm_rate)
-    typer.echo("\n".join(_report(rows, asked.false_alarm_rate, lacking)))
+    typer.echo("\n".join(_report(rows, asked.false_alarm_rate, lacking, found.alone)))
     if out is not None and out.suffix == ".json":
         _write_json(out, rows, asked.false_alarm_rate, lacking)
     elif out is not None:
@@ -72,7 +76,7 @@ def _check(out: Path | None, rate: float | None, budget: float | None) -> None:
         raise InvalidConfig("--rate and --budget contradict each other.", "Give one of them.")
 
 
-def _report(rows: list[Compared], rate: float, lacking: float) -> list[str]:
+def _report(rows: list[Compared], rate: float, lacking: float, alone: bool) -> list[str]:
     """Lines of at most 80 columns."""
     first = rows[0].threshold
     about = _about(first.calibration_size, first.effective_size, rate, lacking)
@@ -83,7 +87,7 @@ def _report(rows: list[Compared], rate: float, lacking: float) -> list[str]:
         "",
         *_table(_HEAD, body),
         "",
-        *(line for note in _notes(rows) for line in _wrapped(note)),
+        *(line for note in (*_notes(rows), *([_ALONE] if alone else [])) for line in _wrapped(note)),
         *(labelled if rows[0].found else ()),
     ]
 

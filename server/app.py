@@ -25,6 +25,8 @@ from server.inbox import Inbox
 from server.notice import WAITS, Noticed
 from server.rounds import RunState
 from server.run.runs import NOTES, Submission
+from server.store.registry import RunOrders
+from server.store.rows import RunStatus
 from server.store.store import RoundStore
 from server.transition import quorum
 from shared.config import RunConfig
@@ -66,9 +68,13 @@ def main(grid: Grid, context: Context) -> None:
         watcher = observer.get() or _watcher(name)
         signature, charge = _signature(store, name), _charge(store, name, config)
         coordinator = Coordinator(config, channel, store, watcher, signature=signature, charge=charge)
-        coordinator.start = store.start_weights(config)
-        coordinator.run(state)
-        store.finish_run(name, "finished")
+        coordinator.start, coordinator.orders = store.start_weights(config), RunOrders(store, name)
+        stood = _stood(name)
+        if stood is None:
+            coordinator.run(state)
+        else:
+            coordinator.carry_out_orders(state)
+        store.finish_run(name, stood or RunStatus.FINISHED)
 
 
 def _signature(store: RoundStore, run: str) -> Callable[[], str]:
@@ -108,6 +114,12 @@ def _roster(run: str) -> frozenset[str] | None:
     """
     notes = os.environ.get(NOTES)
     return frozenset(Submission.read(Path(notes) / f"{run}.json").roster) if notes else None
+
+
+def _stood(run: str) -> RunStatus | None:
+    """How a run stood that is taken up for an operator's order alone; None: it is to go on to the end of its plan."""
+    notes = os.environ.get(NOTES)
+    return Submission.read(Path(notes) / f"{run}.json").stood if notes else None
 
 
 def _say_who_carries(context: Context) -> None:

@@ -12,24 +12,26 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from server import phases, private
+from server import phases
 from server.aggregate import Fold, RunningMean
 from server.attendance import Attendance, Question, distinct
 from server.channel import LEFT, Arrival, Channel, Journal, Observer, Silent
+from server.judging import Heard, Judge, judge_packet, report_of, sketches_of
 from server.members import fold_with_members
-from server.moments import MomentsFold, moments_due, unasked
+from server.moments import MomentsFold, unasked
 from server.ordered import OrderedFold
+from server.orders import Choice, NoOrders, Orders, order_step, settle_choice
 from server.phases import Action, Step
 from server.replays import Replays
 from server.robust import base_of
-from server.rounds import Failed, Outcome, PlantReport, RunState
+from server.rounds import Committed, Failed, Outcome, PlantReport, RunState
 from server.transition import Conducted, quorum, settle, settle_describe
 from server.waiting import Notice, Vigil, surplus
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, NoCompatiblePlants, RunFailed
 from shared.model import Weights
 from shared.wire.envelope import Packet
-from shared.wire.gate import Accepted, Description, Expectation, Rejected, parse_reply
+from shared.wire.gate import Accepted, Description, Expectation, Rejected
 from shared.wire.inventory import Kind
 from shared.wire.messages import Request, encode_request
 
@@ -63,6 +65,7 @@ class Coordinator:
         clock: monotonic seconds.
         signature: the operator's over the run, asked for anew with every request; empty when nobody signed it.
         start: weights to begin with, made from public data; None: fresh ones.
+        orders: which model operators want plants to score by.
         charge: under central differential privacy, writes a release down before it is made: round, purpose, multiplier.
     """
 
@@ -74,6 +77,8 @@ class Coordinator:
     signature: Callable[[], str] = str
     charge: Callable[[int, str, float], None] = unaccounted
     start: Weights | None = None
+    orders: Orders = field(default_factory=NoOrders)
+    _tries: int = 0
     _there: Attendance = field(default_factory=Attendance)
     _replays: Replays = field(default_factory=Replays)
 
@@ -90,17 +95,59 @@ class Coordinator:
         if state.config_digest != self.config.digest:
             raise InvalidConfig(f"the settings of run {state.run!r} were changed since it began.", _KEEP)
         steps, state = phases.plan(self.config), replace(state, skips=0)
-        if state.step > 0:
+        if state.step > 0 and (state.step < len(steps) or self._ordered(state)):
             self._roll_call(state)
-        while state.step < len(steps):
-            outcome = self._round(state, steps[state.step])
-            self.journal.commit(outcome.record, outcome.state)
-            self.observer.round_finished(outcome.record)
-            if isinstance(outcome, Failed):
-                failure = NoCompatiblePlants if outcome.record.number == 1 else RunFailed
-                raise failure(f"round {outcome.record.number} failed: {outcome.record.reason}.")
-            state = outcome.state
+        while True:
+            if (choice := self._ordered(state)) is not None:
+                state = self._carry_out(state, choice)
+            elif state.step < len(steps):
+                state = self._proceed(state, steps[state.step])
+            else:
+                return state
+
+    def carry_out_orders(self, state: RunState) -> RunState:
+        """Carry out what operators ordered, and nothing else of the plan: for a run that failed."""
+        if state.step > 0 and self._ordered(state):
+            self._roll_call(state)
+        while (choice := self._ordered(state)) is not None:
+            state = self._carry_out(state, choice)
         return state
+
+    def _proceed(self, state: RunState, step: Step) -> RunState:
+        outcome = self._round(state, step)
+        self.journal.commit(outcome.record, outcome.state)
+        self.observer.round_finished(outcome.record)
+        if isinstance(outcome, Failed):
+            failure = NoCompatiblePlants if outcome.record.number == 1 else RunFailed
+            raise failure(f"round {outcome.record.number} failed: {outcome.record.reason}.")
+        return outcome.state
+
+    # ---- what operators order ----------------------------------------------------------------------------------------
+
+    def _ordered(self, state: RunState) -> Choice | None:
+        """The order that waits for a round; none does before there are plants."""
+        choice = self.orders.choice() if state.members else None
+        return choice if choice is not None and choice.open else None
+
+    def _carry_out(self, state: RunState, choice: Choice) -> RunState:
+        """A round for an order. Without a quorum it is tried again, as often as any other round."""
+        outcome = self._calibrate(state, order_step(choice), choice, planned=False)
+        if isinstance(outcome, Committed):
+            self._tries = 0
+            self.orders.carry(choice, outcome.record, outcome.state)
+        else:
+            self._tries += 1
+            self.journal.commit(outcome.record, outcome.state)
+            if self._tries >= self.config.rounds.max_skips:
+                self._tries = 0
+                self.orders.give_up(choice, f"round {outcome.record.number}: {outcome.record.reason}")
+        self.observer.round_finished(outcome.record)
+        return outcome.state
+
+    def _calibrate(self, state: RunState, step: Step, choice: Choice, planned: bool) -> Outcome:
+        """A calibration with the model that an operator chose."""
+        conducted = self._conduct(replace(state, model=choice.model), step)
+        return settle_choice(state, step, self.config, conducted, planned)
 
     def _round(self, state: RunState, step: Step) -> Outcome:
         if step.action is Action.DESCRIBE:
@@ -110,6 +157,8 @@ class Coordinator:
             return outcome
         if step.action is Action.MOMENTS and phases.lags(state, self.config) is None:
             return unasked(state, step, datetime.now(UTC))
+        if step.action is Action.CALIBRATE and (choice := self.orders.choice()) is not None and choice.holds:
+            return self._calibrate(state, step, choice, planned=True)
         return settle(state, step, self.config, self._conduct(state, step))
 
     # ---- rounds after the first --------------------------------------------------------------------------------------
@@ -121,13 +170,14 @@ class Coordinator:
         request, asked = phases.request(step, state, self.config), [m for m in state.members if m.plant in nodes]
         weights = {member.plant: member.weight for member in asked}
         self._there.asked(weights)
-        heard = _Heard(state, request, sent, self._send(request, step, [nodes[plant] for plant in weights]))
+        heard = Heard(state, request, sent, self._send(request, step, [nodes[plant] for plant in weights]))
+        heard.sketches = sketches_of(request, self.config, weights)
         fold = OrderedFold(list(weights), weights, self._fold(state, request, len(weights)))
         plants = {node: plant for plant, node in nodes.items()}
         vigil = self._vigil(
             state, {nodes[plant] for plant in weights}, fold, self._told(request.round, plants.__getitem__)
         )
-        self._collect(vigil, plants, _Judge(self.config, request, step, state, self._replays), heard, fold)
+        self._collect(vigil, plants, Judge(self.config, request, step, state, self._replays), heard, fold)
         waited = self.clock() - sent
         aggregate = fold.finish()
         timings = {"wait": waited, "aggregate": self.clock() - sent - waited}
@@ -170,9 +220,7 @@ class Coordinator:
 
         return tell
 
-    def _collect(
-        self, vigil: Vigil, plants: Mapping[int, str], judge: _Judge, heard: _Heard, fold: OrderedFold
-    ) -> None:
+    def _collect(self, vigil: Vigil, plants: Mapping[int, str], judge: Judge, heard: Heard, fold: OrderedFold) -> None:
         """Judge replies as they come, those beside the round too."""
         for arrival in vigil.arrivals():
             if arrival.beside:
@@ -180,7 +228,8 @@ class Coordinator:
                 continue
             plant = plants[arrival.node]
             verdict = judge(arrival, plant)
-            heard.reports[plant] = _report(verdict, arrival, heard.bytes_down, self.clock() - heard.sent)
+            heard.reports[plant] = report_of(verdict, arrival, heard.bytes_down, self.clock() - heard.sent)
+            heard.update(verdict)
             fold.take(plant, verdict)
             self._learn(arrival.node, verdict, heard.request.round)
             self.observer.reply_received(plant)
@@ -195,7 +244,7 @@ class Coordinator:
             self._there.doubt(node)
 
     def _whole(
-        self, state: RunState, heard: _Heard, nodes: Mapping[str, int], gone: Mapping[int, float], waited: float
+        self, state: RunState, heard: Heard, nodes: Mapping[str, int], gone: Mapping[int, float], waited: float
     ) -> list[PlantReport]:
         """One report a member, whether it answered or not."""
         late = f"late: no reply within {waited:.0f} s"
@@ -204,7 +253,8 @@ class Coordinator:
             reason = self._there.absent(plant) if plant not in nodes else LEFT if nodes[plant] in gone else late
             return PlantReport(plant, accepted=False, reason=reason)
 
-        return [heard.reports.get(member.plant) or missing(member.plant) for member in state.members]
+        reports = heard.told()
+        return [reports.get(member.plant) or missing(member.plant) for member in state.members]
 
     # ---- who is there ------------------------------------------------------------------------------------------------
 
@@ -248,8 +298,8 @@ class Coordinator:
         question = self._there.open.pop(arrival.node, None)
         if question is None:
             return
-        verdict = _judge_packet(arrival, question.expect, self._called(arrival.node))
-        report = _report(verdict, arrival, question.bytes_down, self.clock() - question.asked_s)
+        verdict = judge_packet(arrival, question.expect, self._called(arrival.node))
+        report = report_of(verdict, arrival, question.bytes_down, self.clock() - question.asked_s)
         self._there.hear(arrival.node, verdict, report, state, state.finished + 1)
 
     def _called(self, node: int) -> str:
@@ -300,8 +350,8 @@ class Coordinator:
         vigil = Vigil(self.channel, self.clock, self.config.rounds, set(nodes), lambda: enough(len(nodes)), tell)
         for arrival in vigil.arrivals():
             silent.discard(arrival.node)
-            verdict = _judge_packet(arrival, expect, self._called(arrival.node))
-            yield arrival.node, verdict, _report(verdict, arrival, packet.payload_bytes, self.clock() - begin)
+            verdict = judge_packet(arrival, expect, self._called(arrival.node))
+            yield arrival.node, verdict, report_of(verdict, arrival, packet.payload_bytes, self.clock() - begin)
             self.observer.reply_received(verdict.plant)
         for node in sorted(silent):
             late = Rejected(self._called(node), f"late: no reply within {self.clock() - begin:.0f} s")
@@ -323,71 +373,3 @@ class Coordinator:
         self._there.look(self.channel.nodes(), state.members)
         for node, verdict, report in sorted(heard, key=lambda one: one[0]):
             self._there.hear(node, verdict, report, state, number)
-
-
-@dataclass
-class _Heard:
-    """What a round has heard so far."""
-
-    state: RunState
-    request: Request
-    sent: float
-    bytes_down: int
-    reports: dict[str, PlantReport] = field(default_factory=dict)
-
-
-def _judge_packet(arrival: Arrival, expect: Expectation, node: str) -> Accepted | Rejected:
-    if arrival.packet is None:
-        told = arrival.failure.startswith(("absent: ", "late: ", "name: "))
-        return Rejected(expect.plant or node, arrival.failure if told else f"failed: {arrival.failure}")
-    return parse_reply(arrival.packet, expect, node)
-
-
-class _Judge:
-    """What every reply of a round must match, plant by plant."""
-
-    def __init__(self, config: RunConfig, request: Request, step: Step, state: RunState, replays: Replays) -> None:
-        model, rounds = request.model, config.rounds
-        due = model is not None and model.clusters is not None and phases.wants_statistic(step, config)
-        self._members = {m.plant: m for m in state.members}
-        self._request, self._replays = request, replays
-        self._expect = Expectation(
-            kind=request.kind,
-            run=request.run,
-            round=request.round,
-            digest=request.digest,
-            manifest=state.manifest,
-            base=model.weights if model else None,
-            clusters=model.clusters.centroids_KZ.shape if due and model and model.clusters else None,
-            radius=request.radius,
-            max_update_norm=rounds.max_update_norm,
-            max_examples=rounds.max_examples,
-            wire=rounds.wire,
-            schema=state.schema.fingerprint if state.schema else "",
-            gradient=request.order.one_step,
-            measured=config.recipe.privacy.mode != "central",
-        )
-        self._config, self._moments = config, partial(moments_due, state, config, request)
-
-    def __call__(self, arrival: Arrival, plant: str) -> Accepted | Rejected:
-        member = self._members[plant]
-        due = replace(self._expect, plant=plant, examples=member.examples, segments=member.segments)
-        due = replace(due, schema=member.schema or due.schema)
-        due = replace(due, noise=private.due(self._config, self._request, member), moments=self._moments(member))
-        verdict = _judge_packet(arrival, due, plant)
-        if isinstance(verdict, Accepted) and verdict.update_norm and arrival.packet is not None:
-            copied = self._replays.judge(self._request, plant, arrival.packet)
-            return verdict if copied is None else Rejected(plant, copied)
-        return verdict
-
-
-def _report(verdict: Accepted | Rejected, arrival: Arrival, bytes_down: int, seconds: float) -> PlantReport:
-    plant, bytes_up = verdict.plant, arrival.packet.payload_bytes if arrival.packet else 0
-    if isinstance(verdict, Rejected):
-        return PlantReport(plant, False, verdict.reason, {}, None, bytes_down, bytes_up, seconds)
-    metrics = dict(verdict.metrics)
-    if verdict.update_norm is not None:
-        metrics["update_norm"] = verdict.update_norm
-    return PlantReport(
-        plant, True, None, metrics, verdict.examples, bytes_down, bytes_up, seconds, dict(verdict.timings)
-    )

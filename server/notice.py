@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from server.phases import Step
-from server.rounds import RoundRecord
 from shared.disk import replace_file
+
+if TYPE_CHECKING:  # `crossplant rounds` reads with this file, and has no second for scikit-learn
+    from server.phases import Step
+    from server.rounds import RoundRecord
 
 WAITS = "CROSSPLANT_WAITS"
 """Environment variable that tells a ServerApp where the file is."""

@@ -13,8 +13,8 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from shared.model import Weights
 from shared.wire.envelope import Packet
-from shared.wire.messages import Request
 
 REMEMBERED = 20_000
 """Updates whose digests are kept: 8 MB with their owners, 20 plants a round (tracemalloc)."""
@@ -32,10 +32,9 @@ def digest(packet: Packet) -> bytes:
     return whole.digest()
 
 
-def sent(request: Request) -> str:
-    """Which weights a request asks to be trained, hex; empty without a model."""
+def sent(weights: Weights) -> str:
+    """Which weights plants are asked to train, hex; empty for none. Once a round is enough: it reads them all."""
     whole = hashlib.sha256()
-    weights = {} if request.model is None else request.model.weights
     for name, value in sorted(weights.items()):
         whole.update(name.encode())
         whole.update(value.tobytes())
@@ -49,18 +48,23 @@ class Replays:
     _known: OrderedDict[bytes, tuple[str, int, str]] = field(default_factory=OrderedDict)
     _twins: dict[bytes, list[str]] = field(default_factory=dict)
 
-    def judge(self, request: Request, plant: str, packet: Packet) -> str | None:
+    def judge(self, number: int, asked: str, plant: str, packet: Packet) -> str | None:
         """Why an update is a copy of an earlier one; None when it is not, and then it is remembered.
 
         Who is sent the same weights again may answer the same again: a step is tried anew after a skipped round, and a
         run that stops early goes back to its best model.
+
+        Args:
+            number: the round.
+            asked: which weights the round sent, as `sent` tells.
+            plant, packet: whose update, and the reply that it is in.
         """
-        key, asked = digest(packet), sent(request)
-        owner, number, before = self._known.get(key, (plant, request.round, asked))
+        key = digest(packet)
+        owner, earlier, before = self._known.get(key, (plant, number, asked))
         if before != asked:
             whose = "this plant" if owner == plant else f"plant {owner!r}"
-            return f"replay: bit for bit the update that {whose} sent in round {number}."
-        self._known.setdefault(key, (owner, number, asked))
+            return f"replay: bit for bit the update that {whose} sent in round {earlier}."
+        self._known.setdefault(key, (owner, earlier, asked))
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         self._twins.setdefault(key, []).append(plant)

@@ -80,15 +80,15 @@ def _settle(state: RunState, step: Step, config: RunConfig, conducted: Conducted
         reason = f"{conducted.aggregate.count} of {len(state.members)} plants counted, the quorum is {needed}"
         if step.action is Action.MOMENTS and state.skips + 1 >= config.rounds.max_skips:
             return pass_over(state, step, conducted, reason)
-        return _skip(state, step, config, conducted, reason)
+        return skip(state, step, config, conducted, reason)
     anchor, refused = _vote(state, step, config, conducted.reports)
     if refused and anchor is not None:
         before = replace(state, model=anchor.model, optimizer=anchor.optimizer)
-        return _skip(before, step, config, conducted, f"{refused}; back to the model of round {anchor.round}")
+        return skip(before, step, config, conducted, f"{refused}; back to the model of round {anchor.round}")
     model, optimizer = _advance(state, step, config, conducted.aggregate)
     illegal = _illegal(model)
     if illegal:
-        return _skip(state, step, config, conducted, f"model: {illegal} after {_what_moved(config)}")
+        return skip(state, step, config, conducted, f"model: {illegal} after {_what_moved(config)}")
     told = replace(conducted.aggregate, metrics=private.with_clip(state, step, config, conducted.aggregate.metrics))
     conducted = replace(conducted, reports=_with_clips(conducted), aggregate=told)
     after = replace(state, finished=state.finished + 1, step=state.step + 1, skips=0, model=model, optimizer=optimizer)
@@ -161,7 +161,8 @@ def _notes(config: RunConfig, conducted: Conducted, report: ClusterReport | None
     return "; ".join(notes) or None
 
 
-def _skip(state: RunState, step: Step, config: RunConfig, conducted: Conducted, reason: str) -> Skipped | Failed:
+def skip(state: RunState, step: Step, config: RunConfig, conducted: Conducted, reason: str) -> Skipped | Failed:
+    """A round that did not count; too many in a row, and the run failed."""
     after = replace(state, finished=state.finished + 1, skips=state.skips + 1)
     reason = "; ".join((reason, *conducted.notes))
     if after.skips >= config.rounds.max_skips:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 INTERRUPTED = 130
+_AGAIN_S = 0.05
 OWN = ("client", "server", "shared", "simulations")  # packages whose absence is a bug
 
 
@@ -136,7 +137,22 @@ def silence(stream: TextIO) -> None:
 def main() -> None:
     """The console command."""
     open_missing_streams()
+    sys.unraisablehook = press_again
     sys.exit(run())
+
+
+def press_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a finalizer, with a traceback. A Ctrl-C that came just then is pressed again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+    elif not sys.is_finalizing():
+        import signal
+        import threading
+
+        main = threading.main_thread().ident
+        later = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))  # here it would be lost again
+        later.daemon = True
+        later.start()
 
 
 def open_missing_streams() -> None:

@@ -42,7 +42,8 @@
     │   ├── PortTaken          CP-804
     │   ├── AlreadyRunning     CP-805
     │   ├── NotRunning         CP-806
-    │   └── ServerStateDamaged CP-807
+    │   ├── ServerStateDamaged CP-807
+    │   └── AccessDenied       CP-808
     └── PrivacyError           CP-9xx  a promise about records that cannot be kept
         ├── PrivacyUnmet       CP-901
         ├── BudgetTooSmall     CP-902
@@ -386,6 +387,13 @@ class ServerStateDamaged(ServiceError):
 
     code = "CP-807"
     cure = "Move it away and start again: rounds, models and keys are kept elsewhere."
+
+
+class AccessDenied(ServiceError):
+    """The console does not carry out what it was asked for: by whom, how often, or in which manner."""
+
+    code = "CP-808"
+    cure = "Log in with an account that may; docs/console.md says which role may do what."
 
 
 class PrivacyError(CrossplantError):

@@ -21,7 +21,11 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "simulate": Entry("simulations.cli", "simulate_app", "Train across sites on this machine, measure, report."),
     "study": Entry("simulations.study_cli", "study_app", "Compare detectors on data sets; one report."),
-    "rounds": Entry("server.cli", "rounds_app", "Inspect, compare and export rounds."),
+    "rounds": Entry("server.cli", "rounds_app", "Inspect, watch, compare, promote, roll back, prune rounds."),
+    "store": Entry("server.store_cli", "store_app", "Back up, restore, check and migrate a round store."),
+    "audit": Entry("server.audit_cli", "audit_app", "Who changed what, and why; check the log's chain."),
+    "console": Entry("server.console.cli", "console_app", "See rounds in a browser; promote, roll back; who may."),
+    "report": Entry("server.report.cli", "report_app", "One HTML page of a run, to send to the people at a plant."),
     "server": Entry("server.run.cli", "server_app", "Run the coordinator; start runs on it."),
     "poc": Entry("simulations.poc_cli", "poc_app", "A whole federation on this machine, as real processes."),
     "client": Entry("client.cli", "client_app", "Run a plant; score its live data, see its alarms."),

@@ -3,8 +3,8 @@
     FOLDER/00001700000000000-3f2a91c04b17.rows    one confirmed stretch a file, put there whole or not at all
 
 An edge box adds stretches (`crossplant client alarms confirm-normal`), the plant's agent sets the next thresholds on
-them, beside its held-out data (notes/privacy.md, section 7.3, step 1). The oldest make room. A file is a line that
-names the format, a line of JSON, then float32 rows in little-endian order. Shapes: T rows, D tags.
+them, beside its held-out data. The oldest make room. A file is a line that names the format, a line of JSON, then
+float32 rows in little-endian order. Shapes: T rows, D tags.
 """
 
 from __future__ import annotations

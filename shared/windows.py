@@ -44,8 +44,8 @@ def window_view(series_TD: FloatArray, window: int) -> FloatArray:
 def segment_of(starts_N: IntArray, unit: int, recordings: Sequence[int] = (0,)) -> IntArray:
     """Which disjoint segment of `unit` samples each window starts in.
 
-    Segments are counted from the beginning of each recording and numbered 0..S-1 without gaps
-    (notes on the privacy unit: a segment is the record, windows belong to exactly one).
+    Segments are counted from the beginning of each recording and numbered 0..S-1 without gaps. A segment is the record
+    of differential privacy (docs/privacy.md): each window belongs to exactly one.
 
     Returns:
         int64 (N,).

@@ -305,9 +305,9 @@ def _run(folder: RunFolder, engine_flags: dict[str, Any]) -> None:
     _print_notes(console, index.notes, "in the report")
     if index.given is not None:
         print_shares(console, index.given)
-    done, total = rounds_left(folder)
+    done, plan = rounds_left(folder)
     try:
-        with RichObserver(console, done, total) as observer:
+        with RichObserver(console, done, plan) as observer:
             finished = proceed(folder, observer, engine_flags)
     except KeyboardInterrupt:
         console.print(

@@ -101,8 +101,8 @@ def _carry_in_process(job: Job, observer: Observer) -> None:
 def _carry_by_ray(job: Job, observer: Observer) -> None:
     """Start Flower's simulation in a process of its own, from an empty folder.
 
-    Ray workers import `client` from the folder in which the driver was started when it holds one, without a word (notes
-    on Flower, section 3): an empty folder holds none.
+    Ray workers import `client` from the folder in which the driver was started when it holds one, without a word: an
+    empty folder holds none.
     """
     try:
         import ray  # noqa: F401

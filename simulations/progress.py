@@ -21,10 +21,16 @@ from simulations.evaluate import SiteResult, evaluations, pooled_evaluation
 
 
 class RichObserver:
-    """Progress bars on a terminal; one line a round elsewhere."""
+    """Progress bars on a terminal; one line a round elsewhere.
 
-    def __init__(self, console: Console, done: int, total: int) -> None:
-        self._console = console
+    Args:
+        console: where to.
+        done: steps of the plan that are behind the run.
+        plan: of the run.
+    """
+
+    def __init__(self, console: Console, done: int, plan: Sequence[Step]) -> None:
+        self._console, self._done, self._plan = console, done, plan
         self._progress = Progress(
             TextColumn("{task.description}", style="bold"),
             BarColumn(),
@@ -35,7 +41,7 @@ class RichObserver:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._run = self._progress.add_task("rounds", total=total, completed=done, note="")
+        self._run = self._progress.add_task("rounds", total=len(plan), completed=done, note="")
         self._plants = self._progress.add_task("plants", total=None, note="", visible=False)
 
     def __enter__(self) -> Self:
@@ -60,8 +66,15 @@ class RichObserver:
 
     def round_finished(self, record: RoundRecord) -> None:
         if record.status is Status.COMMITTED:
-            self._progress.advance(self._run)
+            self._done = done_after(record, self._done, self._plan)
+            self._progress.update(self._run, completed=self._done)
         self._console.print(round_line(record), highlight=False, soft_wrap=True)
+
+
+def done_after(record: RoundRecord, done: int, plan: Sequence[Step]) -> int:
+    """Steps of a plan that are behind a run after a round that counted: steps that an early stop left out are, too."""
+    same = (i for i, step in enumerate(plan) if i >= done and (step.phase, step.label) == (record.phase, record.label))
+    return 1 + next(same, done)
 
 
 def round_line(record: RoundRecord) -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from client.agent.local import plant_folders
 from client.training.tensors import resolve_device
 from server.channel import Observer
-from server.phases import plan
+from server.phases import Step, plan
 from server.store.store import RoundStore
 from shared import detectors, thresholds
 from shared.config import EngineConfig, RunConfig
@@ -233,9 +233,9 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def rounds_left(folder: RunFolder) -> tuple[int, int]:
-    """How many steps a run has done, and how many its plan has."""
+def rounds_left(folder: RunFolder) -> tuple[int, tuple[Step, ...]]:
+    """How many steps a run has done, and its plan."""
     index = folder.read_index()
     with RoundStore.open(folder.store_location(index)) as store:
         state, config = store.latest_state(index.run), store.config(index.run)
-    return (state.step if state else 0), len(plan(config))
+    return (state.step if state else 0), plan(config)

@@ -43,6 +43,7 @@ class AgentSettings(Group):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0  # for the task under way when the agent is stopped
     guard: bool = True  # whether bundles hold a local guard, fitted on the plant's own data alone
     audit_mb: Annotated[int, Field(ge=1, le=1024)] = 16  # of one file of the audit log
+    metrics: Text | None = None  # file for node_exporter's textfile collector; None: metrics.prom in the home
 
 
 class PlantConfig(Group):
@@ -110,6 +111,13 @@ class Plant:
         """Certificate and key for a gateway that asks for them."""
         certificate, key = self.config.client_certificate, self.config.client_key
         return None if certificate is None or key is None else (self.folder / certificate, self.folder / key)
+
+    @property
+    def metrics(self) -> Path:
+        """The file that a monitoring system reads."""
+        return (
+            self.home / "metrics.prom" if self.config.agent.metrics is None else self.folder / self.config.agent.metrics
+        )
 
     @property
     def audit(self) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from client.agent.audit import AuditLog
 from client.agent.ledger import Ledger
+from client.agent.metrics import AgentMetrics
 from client.agent.policy import Facts, Policy, judge
 from client.agent.service import PlantAgent
 from client.agent.wire import SIZE, refusal, refused_text
@@ -97,6 +98,7 @@ class Guard:
         audit: the log.
         stop: how the agent is told to give a task up.
         now: the clock.
+        metrics: hears of every request once it is logged.
     """
 
     def __init__(
@@ -108,9 +110,11 @@ class Guard:
         audit: AuditLog,
         stop: CallStop,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        metrics: AgentMetrics | None = None,
     ) -> None:
         self._agent, self._policy, self._facts = agent, policy, facts
         self._ledger, self._audit, self._stop, self._now = ledger, audit, stop, now
+        self._metrics = metrics
         self._places = threading.BoundedSemaphore(_PLACES)
         self._one_at_a_time = threading.Lock()
 
@@ -122,7 +126,7 @@ class Guard:
             gone: whether the caller has stopped waiting.
             patience_s: how long it waits; None for ever.
         """
-        began, visit = time.perf_counter(), _Visit(len(data))
+        began, visit, reply = time.perf_counter(), _Visit(len(data)), Packet()
         try:
             self._audit.check()
             reply = self._reply(data, visit, gone, patience_s)
@@ -130,7 +134,10 @@ class Guard:
         except Exception as error:  # what it says stays here; a code travels
             visit.code, visit.reason = self._judged(error)
             answer = self._refusal(visit)
-        return self._logged(visit, answer, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        answer = self._logged(visit, answer, seconds)
+        self._told(visit, reply, len(answer), seconds)
+        return answer
 
     def drain(self, timeout_s: float) -> bool:
         """Take no task any more and give up the one under way; whether that has ended."""
@@ -178,6 +185,14 @@ class Guard:
 
     def _refusal(self, visit: _Visit) -> bytes:
         return encode_frame(refusal(visit.packet, self._agent.name, visit.code))
+
+    def _told(self, visit: _Visit, reply: Packet, bytes_out: int, seconds: float) -> None:
+        """Let the monitoring system know; what goes wrong there keeps nobody from the answer."""
+        try:
+            if self._metrics is not None:
+                self._metrics.take(visit.entry(bytes_out, seconds), reply.numbers)
+        except Exception:
+            log.exception("plant %s: the metrics could not be written", self._agent.name)
 
     def _logged(self, visit: _Visit, answer: bytes, seconds: float) -> bytes:
         """The answer once it is logged; a refusal when it cannot be. Of the request itself, that tells nothing."""

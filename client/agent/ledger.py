@@ -74,6 +74,10 @@ class Ledger:
         _write(self.path, _pruned(changed))
         self._accounts = changed
 
+    def today(self, now: datetime) -> int:
+        """Rounds that were charged on the day of `now` (UTC)."""
+        return self._accounts.days.get(now.astimezone(UTC).date().isoformat(), 0)
+
     def _check(self, day: str, account: _RunAccount) -> None:
         today, budget = self._accounts.days.get(day, 0), self.budget
         if today >= budget.rounds_a_day:

@@ -57,7 +57,7 @@ from shared.series import FloatArray, SiteData
 from shared.wire.messages import CLIP_LEAST, CLIP_MOST, Request
 
 FEWEST_FOR_RANGES = 5_000
-"""Records from which on noised quantiles tell a useful range (notes/privacy.md, 2.6)."""
+"""Records from which on noised quantiles tell a useful range (docs/privacy.md, "One exchange")."""
 
 
 RADIUS_LEAST, RADIUS_MOST = 1e-9, 1e6

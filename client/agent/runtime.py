@@ -18,6 +18,7 @@ from client.agent.audit import AuditLog
 from client.agent.config import Plant
 from client.agent.guard import CallStop, Guard
 from client.agent.ledger import Ledger
+from client.agent.metrics import AgentMetrics
 from client.agent.policy import Facts, Policy, read_policy
 from client.agent.server import AgentServer
 from client.agent.service import PlantAgent
@@ -44,9 +45,12 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
         stopped = CallStop()
         site = load_site(plant)
         with closing(AuditLog(plant.audit, plant.config.agent.audit_mb * 2**20)) as audit:
-            guard = _guard(plant, policy, site, audit, stopped)
+            ledger = Ledger(plant.home / "ledger.json", policy.budget)
+            metrics = _metrics(plant, policy, site, ledger)
+            guard = _guard(plant, policy, site, audit, stopped, ledger, metrics)
             _limit_memory(policy)
             audit.append({"event": "start", "version": version("crossplant"), "policy": policy.digest})
+            metrics.begin()
             server.ready(guard)
             log.info("plant %s: ready at %s", site.name, plant.socket)
             stop.wait()
@@ -57,7 +61,22 @@ def serve(plant: Plant, stop: threading.Event) -> bool:
     return drained
 
 
-def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stopped: CallStop) -> Guard:
+def _metrics(plant: Plant, policy: Policy, site: SiteData, ledger: Ledger) -> AgentMetrics:
+    shown = {} if plant.shown is None else {"client": plant.shown[0]}
+    certificates = {"authority": plant.authority, **shown}
+    privacy = plant.home / "privacy" / site.name
+    return AgentMetrics(plant.metrics, site.name, policy.digest, ledger, privacy, certificates)
+
+
+def _guard(
+    plant: Plant,
+    policy: Policy,
+    site: SiteData,
+    audit: AuditLog,
+    stopped: CallStop,
+    ledger: Ledger,
+    metrics: AgentMetrics,
+) -> Guard:
     device = resolve_device(plant.config.agent.device)
     wanted, kept, ring = plant.config.agent.guard, plant.home / "guard.bin", plant.home / "ring"
     agent = PlantAgent(
@@ -75,7 +94,7 @@ def _guard(plant: Plant, policy: Policy, site: SiteData, audit: AuditLog, stoppe
     )
     agent.learn_alone()
     facts = Facts(len(site.train_TD), site.schema.fingerprint, site.name, site.schema.period_s)
-    return Guard(agent, policy, facts, Ledger(plant.home / "ledger.json", policy.budget), audit, stopped)
+    return Guard(agent, policy, facts, ledger, audit, stopped, metrics=metrics)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A threshold that follows slow, harmless change, and cannot be taught a slow attack.
 
 `shared.thresholds.tracking` moves it, in a cage: between 0.8 and 1.25 of the calibrated value, at a bounded rate, from
-scores below it only. Here are the bars that need the plant (notes/privacy.md, section 7.3, step 6):
+scores below it only. Here are the bars that need the plant (docs/edge/drift.md):
 
 - nothing is learnt while an alarm is pending or stands, while a tag is faulty (the engine asks all stages: `quiet`),
   or when the local guard, which learns nothing, is above its own threshold;

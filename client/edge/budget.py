@@ -1,6 +1,6 @@
 """The plant's alarm budget, `[alarms] budget_a_day`: so many false alarms a day, from which both thresholds come.
 
-    alpha = alarms a day * windows in an alarm / windows a day      (notes/privacy.md, section 7.3, step 2)
+    alpha = alarms a day * windows in an alarm / windows a day      (docs/edge/thresholds.md)
 
 Each model has half of the alarms. How long an alarm is, is known from the held-out scores of both (`Bursts`). A bundle
 with a budget is a bundle with other thresholds: conformal ones at these rates, from the held-out scores that it brings.

@@ -1,7 +1,7 @@
 """What a new model must show before a plant lets it raise alarms, and while it is on probation: values in, verdict out.
 
-notes/privacy.md, section 7.3, steps 3 to 5. No file, no clock, no model: what was measured comes in, a verdict with one
-sentence for every gate comes out. Shapes: N windows.
+No file, no clock, no model: what was measured comes in, a verdict with one sentence for every gate comes out
+(docs/edge/swap.md). Shapes: N windows.
 """
 
 from __future__ import annotations

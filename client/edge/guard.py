@@ -1,8 +1,8 @@
 """The plant's local guard beside the federated model: a window is anomalous when either says so.
 
-Each has half of the false alarms that the plant allows (notes/privacy.md, section 7.3): the guard's threshold was set
-so when it was fitted, the federated model's is set here, from the scores of normal data that the bundle holds. The
-guard prepares rows by itself; nothing that a server sends reaches it.
+Each has half of the false alarms that the plant allows (docs/edge/thresholds.md): the guard's threshold was set so when
+it was fitted, the federated model's is set here, from the scores of normal data that the bundle holds. The guard
+prepares rows by itself; nothing that a server sends reaches it.
 """
 
 from __future__ import annotations

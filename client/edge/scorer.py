@@ -10,7 +10,7 @@ Shapes: W rows of a window, D tags, Z latent coordinates, A active clusters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class Scorer:
         self._window_1WD: FloatArray = np.zeros((1, bundle.setup.window, bundle.schema.dim), np.float32)
         self._missing = bundle.setup.window
         self._judging, self._beside = self.judging(), self.hearing()
+        self._apart: JudgeStream | None = None
         self._heard: Heard | None = None
 
     @property
@@ -125,14 +126,9 @@ class Scorer:
         self._missing = max(0, self._missing - 1)
         return not self._missing
 
-    def judging(self, rows_TD: Iterable[FloatArray] = ()) -> JudgeStream | None:
-        """The bundle's judge after some prepared rows of a recording, from its beginning; None without one."""
-        if self.bundle.judge is None:
-            return None
-        judging = self.bundle.judge.stream()
-        for row_D in rows_TD:
-            judging.take(row_D)
-        return judging
+    def judging(self) -> JudgeStream | None:
+        """The bundle's judge at the beginning of a recording; None without one."""
+        return None if self.bundle.judge is None else self.bundle.judge.stream()
 
     def hearing(self) -> Beside | None:
         """The bundle's relations at the beginning of a recording; None without any."""
@@ -153,7 +149,7 @@ class Scorer:
         error_1 = np.add.reduce(error_D, keepdims=True) / np.float32(len(error_D))
         mode, entropy_1 = (None, None) if self._clusters is None else self._clusters(latents_1Z)
         known = (float(error_1[0]), mode, error_D, residual_WD[-1], rebuilt_1WD[0, -1])
-        judging = judging or self.judging(window_1WD[0])
+        judging = judging or self._alone(window_1WD[0])
         if judging is None:
             return Judged(float(self._scale.combine(error_1, entropy_1)[0]), *known, error_D)
         verdict = judging.judge(residual_WD[-1], mode)
@@ -163,6 +159,13 @@ class Scorer:
         heard = heard or Heard(np.nan, np.zeros(len(error_D)))
         final = weighed(relations, heard, verdict.score, verdict.part_D)
         return Judged(final.score, *known, final.part_D)
+
+    def _alone(self, window_WD: FloatArray) -> JudgeStream | None:
+        """The bundle's judge after the rows of one window, as if they were all that there is; None without one."""
+        self._apart = self._apart or self.judging()
+        if self._apart is not None:
+            self._apart.begin(window_WD)
+        return self._apart
 
     def _scored(self, sample: Sample) -> Scored:
         found = self.judge(self._window_1WD, self._judging, self._heard)

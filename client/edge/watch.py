@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from client.edge.adapt import Adaptation, Adapting, AdaptRules, follow
 from client.edge.alarm_files import AlarmFiles
@@ -33,7 +34,8 @@ from shared.sensor_limits import SensorLimits
 
 FILE = "watch.json"
 _MOST = 8 * 2**20
-_SAVE_S = 60.0
+_SAVE_S = 60.0  # of the plant's time
+_REST_S = 10.0  # of this process's: a replay's minute is a moment, and scoring waits for the disk
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Watch:
     ) -> None:
         self.troubles: list[str] = []
         self._files = None if home is None else AlarmFiles(home)
-        self._home, self._saved = home, float("-inf")
+        self._home, self._saved, self._rested = home, float("-inf"), float("-inf")
         self.digest = bundle.digest
         kept = self._kept()
         tags, every = bundle.schema.tags, bundle.preprocessor.every
@@ -96,7 +98,9 @@ class Watch:
         self.stages: tuple[Stage, ...] = (*faults, self.drifts, self.alarms, self._remembered, self.adapting)
 
     def turn(self, time: float) -> tuple[Record, ...]:
-        """Take what people ordered, and keep the states once a minute; `time` is the plant's."""
+        """Take what people ordered, and keep the states once a minute of the plant's time, which `time` is, but not all
+        the time where that runs fast.
+        """
         if self._files is None:
             return ()
         orders, notices = self._files.orders(time)
@@ -107,8 +111,8 @@ class Watch:
                 records += self._remembered.confirm(order, time, self._alarmed)
             else:
                 records += self.alarms.told(order, time)
-        if abs(time - self._saved) >= _SAVE_S or orders:
-            self._saved = time
+        if orders or (abs(time - self._saved) >= _SAVE_S and monotonic() - self._rested >= _REST_S):
+            self._saved, self._rested = time, monotonic()
             self.save()
         return tuple(records)
 

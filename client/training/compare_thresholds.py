@@ -47,13 +47,17 @@ class Material:
         bundle: the plant's model.
         device: where it is scored.
 
+    Attributes:
+        alone: whether scores differ from the bundle's own, whose judge was lent what other plants sent: that is not
+            kept, so the judge that tells scores of rows it has not seen goes by the plant's rows alone.
+
     Raises:
         SchemaMismatch: the data has other columns than the bundle.
         BundleInvalid: the data is not that of the bundle any more.
     """
 
     def __init__(self, site: SiteData, bundle: Bundle, device: torch.device) -> None:
-        self._bundle, self._device = bundle, device
+        self._bundle, self._device, self.alone = bundle, device, False
         self._detector = build_for(bundle.recipe, bundle.schema).to(device)
         self._detector.load_weights(bundle.model.weights)
         workspace = _workspace(site, bundle)
@@ -62,14 +66,14 @@ class Material:
         self.labelled = None if site.labels_T is None or not len(site.test_TD) else self._test(site)
 
     def _normal(self, site: SiteData, workspace: Workspace) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores and modes of normal windows, by models that had not seen them: those of a judge are fitted once more,
-        without what other plants lent it.
-        """
+        """Scores and modes of normal windows, by models that had not seen them: a judge's are fitted once more."""
         bundle = self._bundle
         if bundle.judge is None:
             return self._scored(workspace.holdout)
         live = live_rows(site, workspace, bundle.recipe, None if bundle.relations is None else _relations(site))
         found = judged(self._detector, bundle.model.clusters, live, bundle.recipe)
+        own, lent = (judge.models.joint.precision_PP for judge in (found.judge, bundle.judge))
+        self.alone = own.shape != lent.shape or not np.allclose(own, lent)
         return found.scores_N, found.modes_N
 
     def _scored(self, part: Part) -> tuple[np.ndarray, np.ndarray | None]:

@@ -2,7 +2,7 @@
 
 Opacus has no nn.LSTM and no nn.GRU; its DPLSTM and DPGRU take over the same weights, and their parameters have the
 same names. Names are all that may be relied on: their order differs, and inside another module its `state_dict` holds
-every weight twice (notes/privacy.md, 2.3).
+every weight twice.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ def split(rows_TD: FloatArray, recordings: tuple[int, ...], recipe: Recipe) -> C
 
 
 def held_starts(cut: Cut, recipe: Recipe) -> IntArray:
-    """Windows of the held-out parts. A part that has room for it begins with a gap of one segment (notes/privacy.md,
-    section 7.3, step 1): readings right after those that were trained on resemble them.
+    """Windows of the held-out parts. A part that has room for it begins with a gap of one segment: readings right after
+    those that were trained on resemble them.
     """
     window, gap = recipe.detector.window, recipe.clustering.unit
     starts_N = window_starts(sum(map(len, cut.held)), window, 1, _starts(cut.held))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.run.place import ServerPlace
+from server.store.registry import Registry
 from server.store.rows import RunInfo, RunStatus
 from server.store.store import RoundStore
 from shared.disk import replace_file
@@ -33,7 +34,7 @@ MOST_ATTEMPTS = 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run: it names a file, too
 _STORE = "store"
-_FAILED = ".failed"
+_FAILED, _DONE = ".failed", ".done"
 _PAUSE_S, _LONGEST_PAUSE_S = 10.0, 60.0
 _PASSING = ("CP-405", "CP-406", "No space left on device")  # waited out for as long as it takes
 _PERMANENT = ("CP-1", "CP-301", "CP-302", "CP-402", "CP-404")
@@ -49,6 +50,7 @@ class Submission:
         carrier: Flower's run id; None before it was submitted.
         attempts: Flower runs since the last committed round.
         rounds: committed rounds when the last one was submitted.
+        stood: how the run stood that was taken up again for an operator's order alone; None for any other.
     """
 
     run: str
@@ -56,12 +58,13 @@ class Submission:
     carrier: int | None = None
     attempts: int = 0
     rounds: int = 0
+    stood: RunStatus | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""
         content = {
             "run": self.run, "roster": self.roster, "carrier": self.carrier,
-            "attempts": self.attempts, "rounds": self.rounds,
+            "attempts": self.attempts, "rounds": self.rounds, "stood": self.stood,
         }  # fmt: skip
         replace_file(folder / f"{self.run}.json", json.dumps(content).encode(), 0o600)
 
@@ -80,7 +83,8 @@ class Submission:
                 raise ValueError("another run's, or for no plants")
             if any(type(number) is not int or not 0 <= number < 2**64 for number in numbers):
                 raise ValueError("no number")
-            return cls(path.stem, tuple(found["roster"]), found["carrier"], found["attempts"], found["rounds"])
+            stood = None if found.get("stood") is None else RunStatus(found["stood"])
+            return cls(path.stem, tuple(found["roster"]), found["carrier"], found["attempts"], found["rounds"], stood)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidConfig(f"{path} is damaged.", "Remove it, and start the run again.") from error
 
@@ -142,8 +146,8 @@ def ask_again(place: ServerPlace, store: str, run: str) -> None:
 
 
 def notes_of(place: ServerPlace, run: str) -> tuple[Path, ...]:
-    """Where a run's `Submission` may lie: under way, failed; nowhere when the name is none."""
-    return tuple(place.runs / f"{run}{end}" for end in (".json", _FAILED)) if _NAME.fullmatch(run) else ()
+    """Where a run's `Submission` may lie: under way, failed, finished; nowhere when the name is none."""
+    return tuple(place.runs / f"{run}{end}" for end in (".json", _FAILED, _DONE)) if _NAME.fullmatch(run) else ()
 
 
 def create_store(place: ServerPlace, location: str) -> RoundStore:
@@ -196,7 +200,8 @@ class Reaper:
             CrossplantError: a note is damaged (runs after it go on), or the SuperLink or the store cannot be used now.
         """
         with RoundStore.open(self._store) as store:
-            known = store.runs()
+            known, ordered = store.runs(), Registry(store).waiting()
+        self._take_up(known, ordered)
         damaged: InvalidConfig | None = None
         for info in known:
             path = self._place.runs / f"{info.name}.json"
@@ -212,15 +217,28 @@ class Reaper:
         if damaged is not None:
             raise damaged
 
+    def _take_up(self, known: list[RunInfo], ordered: frozenset[str]) -> None:
+        """Where nothing is under way, a run that is over is taken up once more for an operator's order alone."""
+        if not ordered or any((self._place.runs / f"{info.name}.json").exists() for info in known):
+            return
+        for info in known:
+            note = self._place.runs / f"{info.name}{_FAILED if info.status is RunStatus.FAILED else _DONE}"
+            if info.name in ordered and info.status in (RunStatus.FINISHED, RunStatus.FAILED) and note.is_file():
+                roster = Submission.read(note).roster
+                Submission(info.name, roster, rounds=info.rounds, stood=info.status).write(self._place.runs)
+                self._say(f"run {info.name}: taken up for an operator's order.")
+                return
+
     def _look_at(self, control: Control, submission: Submission, path: Path, info: RunInfo) -> None:
         if submission.carrier is None:
             return self._submit(control, submission, info.rounds)
         standing = control.standing(submission.carrier)
         if standing is not None and standing.status != "finished":
             return self._end_orphan(control, submission)
-        if info.status is RunStatus.FINISHED:
-            path.unlink(missing_ok=True)
-            return self._say(f"run {submission.run}: finished.")
+        done = standing is not None and standing.outcome == "completed"
+        if info.status is RunStatus.FINISHED if submission.stood is None else done:
+            path.replace(path.with_suffix(_FAILED if info.status is RunStatus.FAILED else _DONE))
+            return self._say(f"run {submission.run}: {info.status.value}.")
         why = "the SuperLink lost it" if standing is None else _reason(standing)
         exhausted = info.rounds == submission.rounds and submission.attempts >= MOST_ATTEMPTS
         if not _passing(why) and (_hopeless(why) or exhausted):
@@ -266,10 +284,20 @@ class Reaper:
         return int(words[1]) if len(words) == 2 and words[0] == str(carrier) and words[1].isdigit() else None
 
     def _give_up(self, submission: Submission, path: Path, why: str) -> None:
+        if submission.stood is not None:
+            return self._forget_order(submission, submission.stood, path, why)
         with RoundStore.open(self._store) as store:
             store.finish_run(submission.run, RunStatus.FAILED, why)
         path.replace(path.with_suffix(_FAILED))  # `ask_again` goes on with the same plants
-        self._say(f"run {submission.run}: failed: {why}")
+        return self._say(f"run {submission.run}: failed: {why}")
+
+    def _forget_order(self, submission: Submission, stood: RunStatus, path: Path, why: str) -> None:
+        with RoundStore.open(self._store) as store:
+            if (order := Registry(store).open_order(submission.run)) is not None:
+                Registry(store).fail(order.id, why)
+            store.finish_run(submission.run, stood)
+        path.replace(path.with_suffix(_FAILED if stood is RunStatus.FAILED else _DONE))
+        self._say(f"run {submission.run}: the order was not carried out: {why}")
 
 
 def _reason(standing: Standing) -> str:

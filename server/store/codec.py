@@ -155,7 +155,7 @@ class Codec:
         if kind is float and value is None and not self.exact:
             return math.nan
         if kind is float and type(value) is int:
-            return float(value)
+            return _attempt(float, value, where)
         return _expect(kind, value, where)
 
 
@@ -168,7 +168,7 @@ def _expect(kind: type, value: Any, where: str) -> Any:
 def _attempt(read: Callable[[Any], Any], value: Any, where: str) -> Any:
     try:
         return read(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _bad(where, getattr(read, "__name__", "a known value"), value) from error
 
 

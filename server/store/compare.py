@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.rounds import RoundRecord
+from server.store.words import finite as finite
 from shared.clustering import displacement
 from shared.model import Clusters, GlobalModel, Weights
 
@@ -34,11 +35,6 @@ def _side_by_side(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, d
 def _difference(a: float | None, b: float | None) -> dict[str, float | None]:
     a, b = finite(a), finite(b)
     return {"a": a, "b": b, "difference": None if a is None or b is None else finite(b - a)}
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None where there is none: JSON knows no NaN and no infinity."""
-    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def compare_models(a: GlobalModel, b: GlobalModel) -> dict[str, Any]:

@@ -21,14 +21,20 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from server.store.interrupts import InterruptsHeld
 from server.store.models import disk_full
 from server.store.place import Place
-from server.store.tables import Base, SignatureRow
+from server.store.tables import AccountRow, AuditRow, Base, OrderRow, PlantRow, SessionRow, SignatureRow, TallyRow
 from shared.errors import StoreBusy, StoreError, StoreNotFound, StoreUnreadable
 
 BUSY_S = 10.0
+_PATIENCE: dict[str, dict[str, Any]] = {name: {"connect_timeout": round(BUSY_S)} for name in ("psycopg", "psycopg2")}
+_POOL = {"pool_size": 4, "max_overflow": 16, "pool_timeout": BUSY_S, "pool_recycle": 600, "pool_pre_ping": True}
+"""Of PostgreSQL, for who looks at many pages: a connection is a process there, and takes longer than most pages."""
+_HELD_UP = ("55P03", "40001", "40P01")  # of PostgreSQL: a lock that is not given, transactions in each other's way
+_NO_ROOM = "53100"
 _LEAST_ROOM = 2**16  # bytes
-_YOUNGER = {SignatureRow.__tablename__}
+_YOUNGER = {row.__tablename__ for row in (SignatureRow, TallyRow, PlantRow, OrderRow, AuditRow, AccountRow, SessionRow)}
 """Tables that came later: a store without them is read as one in which they are empty, and gets them when written."""
 
 _URL_CURE = "Check the URL and that the database server can be reached."
@@ -40,19 +46,23 @@ def connect(place: Place, create: bool = False, look: bool = False) -> Engine:
 
     Args:
         create: make the SQLite file, and put it into write-ahead mode, when it is first used.
-        look: read even where the disk is full; a server has to hear of it.
+        look: read even where the disk is full; a server has to hear of it. Connections to PostgreSQL are kept.
 
     Raises:
         StoreUnreadable: no such kind of database, or its driver is not installed.
     """
-    serializer = partial(json.dumps, allow_nan=False)
+    json_words: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False), "json_deserializer": _parsed}
     if place.file is not None:
         opener = partial(_open_sqlite, place.file, create, look)
-        engine = create_engine("sqlite://", creator=opener, poolclass=NullPool, json_serializer=serializer)
+        engine = create_engine("sqlite://", creator=opener, poolclass=NullPool, **json_words)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        engine = create_engine(place.url, poolclass=NullPool, json_serializer=serializer)
+        patience = _PATIENCE.get(place.url.get_driver_name(), {}) if "connect_timeout" not in place.url.query else {}
+        held = _POOL if look and place.url.get_backend_name() == "postgresql" else {"poolclass": NullPool}
+        engine = create_engine(place.url, connect_args=patience, **json_words, **held)
+        if engine.dialect.name == "postgresql":
+            event.listen(engine, "begin", _begin_postgresql)
     except ImportError as error:
         cure = "Install that driver with pip, beside crossplant."
         raise StoreUnreadable(f"{place.shown} needs the driver {error.name!r}.", cure) from error
@@ -61,6 +71,17 @@ def connect(place: Place, create: bool = False, look: bool = False) -> Engine:
     if engine.dialect.is_async:
         raise StoreUnreadable(f"{place.shown} names an asynchronous driver.", "Use a synchronous one, such as psycopg.")
     return engine
+
+
+class _NotJson(Exception):
+    """A column that holds something else."""
+
+
+def _parsed(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:  # among them a number of too many digits
+        raise _NotJson(_one_line(error)) from error
 
 
 class _ReadOnly(sqlite3.Connection):
@@ -119,44 +140,46 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def create_tables(engine: Engine) -> None:
-    """Make the tables that are missing, all or none."""
-    with engine.execution_options(writes=True).begin() as connection:
-        if _tables(connection):
-            _check_columns(connection)
-        Base.metadata.create_all(connection)
+def _begin_postgresql(connection: Connection) -> None:
+    """As patient as SQLite; whoever only reads sees one moment of the store, as there."""
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(BUSY_S * 1000)}")
+    if not connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-def check_tables(engine: Engine, shown: str) -> None:
+def check_tables(connection: Connection, shown: str) -> None:
     """Check that the tables are those of a round store.
 
     Raises:
         StoreNotFound: there are none.
         StoreUnreadable: others, or with other columns.
     """
-    with engine.connect() as connection:
-        present = _tables(connection)
-        if not present and not inspect(connection).get_table_names():
-            raise StoreNotFound(f"the round store at {shown} is empty.")
-        missing = sorted(Base.metadata.tables.keys() - present - _YOUNGER)
-        if missing:
-            raise StoreUnreadable(
-                f"{shown} is a database without the table {missing[0]!r}, so no round store.", _FILE_CURE
-            )
-        _check_columns(connection)
+    present = store_tables(connection)
+    if not present and not inspect(connection).get_table_names():
+        raise StoreNotFound(f"the round store at {shown} is empty.")
+    missing = sorted(Base.metadata.tables.keys() - present - _YOUNGER)
+    if missing:
+        raise StoreUnreadable(f"{shown} is a database without the table {missing[0]!r}, so no round store.", _FILE_CURE)
+    check_columns(connection)
 
 
 def has_table(connection: Connection, name: str) -> bool:
     """Whether a table is there; one that came later may not be."""
-    return name in _tables(connection)
+    return inspect(connection).has_table(name)
 
 
-def _tables(connection: Connection) -> set[str]:
+def store_tables(connection: Connection) -> set[str]:
+    """Names of the tables that a round store may have and that are there."""
     return set(inspect(connection).get_table_names()) & Base.metadata.tables.keys()
 
 
-def _check_columns(connection: Connection) -> None:
-    for name in sorted(_tables(connection)):
+def check_columns(connection: Connection) -> None:
+    """Check that the tables that are there have the columns of a round store.
+
+    Raises:
+        StoreUnreadable: one is missing.
+    """
+    for name in sorted(store_tables(connection)):
         found = {column["name"] for column in inspect(connection).get_columns(name)}
         missing = {column.name for column in Base.metadata.tables[name].columns} - found
         if missing:
@@ -166,10 +189,11 @@ def _check_columns(connection: Connection) -> None:
 
 @contextmanager
 def database_errors(place: Place) -> Iterator[None]:
-    """Turn what the database raises into a `StoreError`."""
+    """Turn what the database raises into a `StoreError`; Ctrl-C waits until the block is done."""
     try:
-        yield
-    except json.JSONDecodeError as error:
+        with InterruptsHeld():
+            yield
+    except _NotJson as error:
         raise StoreUnreadable(f"{place.shown} holds a value that is not JSON: {error}.") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _translate(error, place) from error
@@ -181,6 +205,10 @@ def _translate(error: Exception, place: Place) -> StoreError:
     text = f"{place.shown}: {_one_line(original)}."
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy(f"{place.shown} is locked by another process.")
+    if (state := getattr(original, "sqlstate", None)) in _HELD_UP:
+        return StoreBusy(f"{place.shown} is held up by another process: {_one_line(original)}.")
+    if state == _NO_ROOM:
+        return disk_full(place.shown)
     if place.file is not None and isinstance(original, sqlite3.Error) and _is_full(original, place.file):
         return disk_full(place.shown)
     if isinstance(error, IntegrityError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from shared.errors import StoreNotFound, StoreUnreadable
+from shared.errors import InvalidConfig, StoreNotFound, StoreUnreadable
 
 DATABASE = "rounds.sqlite"
 MODELS = "models"
@@ -91,3 +91,20 @@ def _missing(file: Path) -> str:
     if not file.parent.exists():
         return "there is no such folder"
     return f"there is no {file.name} in it" if file.parent.is_dir() else "that is a file, not a folder"
+
+
+def models_folder(place: Place, models_dir: Path | None) -> Path:
+    """Where a store to be made keeps its models.
+
+    Raises:
+        InvalidConfig: `models_dir` is missing beside a URL, or contradicts the store folder.
+    """
+    own = None if place.folder is None else place.folder / MODELS
+    wanted = None if models_dir is None else models_dir.absolute()
+    if own is None and wanted is None:
+        raise InvalidConfig(f"a store at {place.shown} needs a folder for its model files.", "Give one.")
+    if own is not None and wanted not in (None, own):
+        raise InvalidConfig(
+            f"the store folder {place.shown} keeps its models in {own}.", "Leave the models folder out."
+        )
+    return own or wanted or Path()

@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from sqlalchemy import Row
 
 from server.rounds import Anchor, Best, Member, OptimizerState, Phase, PlantReport, RoundRecord, RunState
 from server.store.codec import RECORDS, STATE
 from server.store.models import ModelFiles
-from server.store.tables import JsonObject, RoundRow, RunRow, UpdateRow
+from server.store.tables import JsonObject, RoundRow, RunRow, SignatureRow, UpdateRow
+from shared.errors import RoundNotFound, StoreError
 from shared.model import TensorSpec
 from shared.schema import SensorSchema
+
+PRUNED = "pruned"
+"""What stands in the place of a state that was pruned, with the date."""
 
 
 class RunStatus(StrEnum):
@@ -176,12 +183,65 @@ def read_state(row: RoundRow) -> StoredState:
     """The state after a round.
 
     Raises:
+        RoundNotFound: it was pruned.
         StoreUnreadable: it does not have the shape of a state.
     """
+    if (date := pruned(row.state)) is not None:
+        raise gone(f"the state after round {row.number} of run {row.run!r}", date)
     return STATE.decode(StoredState, row.state, f"the state after round {row.number} of run {row.run!r}")
 
 
-def read_info(row: RunRow, rounds: int) -> RunInfo:
-    """A run's entry."""
-    status = RECORDS.decode(RunStatus, row.status, f"run {row.name!r}")
-    return RunInfo(row.name, row.created, status, row.config_digest, Path(row.models_dir), rounds, row.note)
+def pruned(state: JsonObject) -> str | None:
+    """When a round was pruned (`server.store.retention`), ISO 8601; None: it was not."""
+    found = state.get(PRUNED) if isinstance(state, dict) else None
+    return None if found is None else str(found)
+
+
+def gone(what: str, date: str) -> RoundNotFound:
+    """The error for what was pruned."""
+    return RoundNotFound(f"{what} was pruned on {date}.", "Choose a newer round, or one whose model was promoted.")
+
+
+def read_info(row: RunRow | Row[*tuple[Any, ...]], rounds: int) -> RunInfo:
+    """A run's entry.
+
+    Raises:
+        StoreUnreadable: a column does not hold what it must.
+    """
+    where = f"run {row.name!r}"
+
+    def text(name: str) -> str:
+        return RECORDS.decode(str, getattr(row, name), f"{where}, {name}")
+
+    status, folder = RECORDS.decode(RunStatus, row.status, where), Path(text("models_dir"))
+    return RunInfo(text("name"), text("created"), status, text("config_digest"), folder, rounds, text("note"))
+
+
+def signature_row(run: str, signature: str) -> SignatureRow:
+    """The row of a signature that is made now."""
+    return SignatureRow(run=run, text=signature, made=datetime.now(UTC).isoformat())
+
+
+def kept_optimizer(earlier: Anchor | Best | None, models: ModelFiles) -> str | None:
+    """Digest of the optimiser moments of a model that the run may go back to; both are put on disk."""
+    if earlier is None:
+        return None
+    models.put(earlier.model)
+    return models.put_optimizer(earlier.optimizer)
+
+
+def check_pair(record: RoundRecord, state: RunState) -> None:
+    """Check that a state is the one after the round.
+
+    Raises:
+        StoreError: it is not.
+    """
+    digest = None if state.model is None else state.model.digest
+    for what, mine, theirs in (
+        ("run", record.run, state.run),
+        ("number", record.number, state.finished),
+        ("model", record.model, digest),
+        ("configuration", record.config, state.config_digest),
+    ):
+        if mine != theirs:
+            raise StoreError(f"round {record.number} does not fit its state: {what} {mine!r} is not {theirs!r}.")

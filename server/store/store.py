@@ -9,6 +9,7 @@ RoundStore.open("runs/a").latest_state("a")
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,12 +21,28 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from server.rounds import Anchor, Best, RoundRecord, RunState
-from server.store.database import check_tables, connect, create_tables, database_errors, has_table
+from server.rounds import RoundRecord, RunState
+from server.store import migrate, totals
+from server.store.codec import storable
+from server.store.database import connect, database_errors, has_table
 from server.store.locking import exclusive
 from server.store.models import ModelFiles, file_errors
-from server.store.place import MODELS, Place, parse_place, require_file
-from server.store.rows import RunInfo, RunStatus, StoredState, read_info, read_record, read_state, round_row
+from server.store.orders import carry_out
+from server.store.place import MODELS, Place, models_folder, parse_place, require_file
+from server.store.rows import (
+    RunInfo,
+    RunStatus,
+    StoredState,
+    check_pair,
+    gone,
+    kept_optimizer,
+    pruned,
+    read_info,
+    read_record,
+    read_state,
+    round_row,
+    signature_row,
+)
 from server.store.tables import RoundRow, RunRow, SignatureRow
 from shared.config import RunConfig
 from shared.errors import InvalidConfig, RoundNotFound, StoreError, StoreUnreadable
@@ -57,13 +74,13 @@ class RoundStore:
             StoreError: the place cannot be written.
         """
         place = parse_place(location)
-        folder = _models_folder(place, models_dir)
+        folder = models_folder(place, models_dir)
         if place.file is not None:
             with file_errors(place.file):
                 place.file.parent.mkdir(parents=True, exist_ok=True)
         engine = connect(place, create=True)
         with database_errors(place):
-            create_tables(engine)
+            migrate.upgrade(engine, place.shown)
         return cls(place, engine, folder)
 
     @classmethod
@@ -82,8 +99,9 @@ class RoundStore:
         require_file(place)
         engine = connect(place, look=look)
         with database_errors(place):
-            check_tables(engine, place.shown)
+            migrate.check(engine, place.shown)
         store = cls(place, engine, place.folder and place.folder / MODELS)
+        weakref.finalize(store, engine.dispose)
         if store._models_dir is None and (runs := store.runs()):
             store._models_dir = runs[-1].models_dir
         return store
@@ -93,6 +111,11 @@ class RoundStore:
 
     def __exit__(self, *exc_info: object) -> None:
         self._engine.dispose()
+
+    @property
+    def place(self) -> Place:
+        """Where the store is."""
+        return self._place
 
     @property
     def folder(self) -> Path:
@@ -122,14 +145,14 @@ class RoundStore:
         created, folder = datetime.now(UTC).isoformat(), str(self._require_models_dir())
         row = RunRow(name=name, created=created, config_digest=config.digest, status=RunStatus.RUNNING.value, note=note)
         row.config, row.models_dir = config.model_dump(mode="json"), folder
-        with self._session(writes=True) as session:
+        with self.session(writes=True) as session:
             if session.get(RunRow, name) is not None:
                 raise StoreError(f"{self._place.shown} holds a run {name!r} already.", "Choose another name.")
             row.ordinal = 1 + (session.scalar(select(func.max(RunRow.ordinal))) or 0)
             session.add(row)
             if signature:
                 session.flush()  # the run's row first: the signature refers to it
-                session.add(_signature_row(name, signature))
+                session.add(signature_row(name, signature))
 
     def keep_start(self, model: GlobalModel) -> str:
         """Keep a model that a run may begin with; the digest to give as `rounds.start`."""
@@ -150,9 +173,9 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run.
         """
-        with self._session(writes=True) as session:
+        with self.session(writes=True) as session:
             self._run(session, name)
-            session.merge(_signature_row(name, signature))
+            session.merge(signature_row(name, signature))
 
     def signature(self, run: str) -> str:
         """The operator's signature over a run; empty when nobody signed it.
@@ -160,7 +183,7 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run.
         """
-        with self._session() as session:
+        with self.session() as session:
             self._run(session, run)
             if not has_table(session.connection(), SignatureRow.__tablename__):
                 return ""
@@ -175,7 +198,7 @@ class RoundStore:
             status: how it stands.
             note: why; None leaves what was noted before.
         """
-        with self._session(writes=True) as session:
+        with self.session(writes=True) as session:
             row = self._run(session, name)
             row.status = RunStatus(status).value
             row.note = row.note if note is None else note
@@ -183,7 +206,7 @@ class RoundStore:
     def runs(self) -> list[RunInfo]:
         """All runs, the newest last."""
         latest = select(RoundRow.run, func.max(RoundRow.number)).group_by(RoundRow.run)
-        with self._session() as session:
+        with self.session() as session:
             rounds = {row[0]: row[1] for row in session.execute(latest)}
             return [read_info(row, rounds.get(row.name, 0)) for row in self._run_rows(session)]
 
@@ -193,7 +216,7 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run.
         """
-        with self._session() as session:
+        with self.session() as session:
             return read_info(self._run(session, name), self._last(session, name))
 
     def newest_run(self) -> str:
@@ -202,7 +225,7 @@ class RoundStore:
         Raises:
             RoundNotFound: there is none yet.
         """
-        with self._session() as session:
+        with self.session() as session:
             if not (rows := self._run_rows(session)):
                 raise RoundNotFound(f"{self._place.shown} holds no run yet.", "Start one with `crossplant simulate`.")
             return rows[-1].name
@@ -213,7 +236,7 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run.
         """
-        with self._session() as session:
+        with self.session() as session:
             row = self._run(session, run)
             try:
                 return RunConfig.model_validate(row.config)
@@ -221,23 +244,33 @@ class RoundStore:
                 cause = f"the configuration of run {run!r} is not one: {error.errors()[0]['msg']}."
                 raise StoreUnreadable(cause) from error
 
-    def commit(self, record: RoundRecord, state: RunState) -> None:
+    def commit(self, record: RoundRecord, state: RunState, order: int | None = None) -> None:
         """Keep a finished round and the state after it. Either all of it is stored, or nothing that a reader would see.
+
+        Args:
+            record: the round.
+            state: after it.
+            order: number of the operator's order that the round carried out (`server.store.orders`).
 
         Raises:
             StoreError: the round is there already, is not the next one, or does not fit the state; or the disk is full.
             RoundNotFound: no such run.
         """
-        _check_pair(record, state)
-        with self._session() as session:
+        check_pair(record, state)
+        with self.session() as session:
             models = self._models(self._expect_next(session, record))
         if state.model is not None:
             models.put(state.model)
         optimizer, moments = models.put_optimizer(state.optimizer), models.put_moments(state.moments)
-        stored = StoredState.of(state, optimizer, _keep(state.anchor, models), moments, _keep(state.best, models))
-        with self._session(writes=True) as session:
+        stored = StoredState.of(
+            state, optimizer, kept_optimizer(state.anchor, models), moments, kept_optimizer(state.best, models)
+        )
+        with self.session(writes=True) as session:
             self._expect_next(session, record).status = RunStatus.RUNNING.value
             session.add(round_row(record, stored))
+            if order is not None:
+                carry_out(session, order, record)
+            totals.enter(session, record)
 
     def rounds(self, run: str) -> list[RoundRecord]:
         """All rounds of a run, in order.
@@ -245,7 +278,7 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run.
         """
-        with self._session() as session:
+        with self.session() as session:
             self._run(session, run)
             rows = session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.number))
             return [read_record(row) for row in rows]
@@ -256,7 +289,7 @@ class RoundStore:
         Raises:
             RoundNotFound: no such run or round.
         """
-        with self._session() as session:
+        with self.session() as session:
             return read_record(self._round(session, run, number))
 
     def latest_state(self, run: str) -> RunState | None:
@@ -266,7 +299,7 @@ class RoundStore:
             RoundNotFound: no such run.
             ModelCorrupt: its model file is missing or changed.
         """
-        with self._session() as session:
+        with self.session() as session:
             self._run(session, run)
             last = self._last(session, run)
         return self.state_at(run, last) if last else None
@@ -278,7 +311,7 @@ class RoundStore:
             RoundNotFound: no such run or round.
             ModelCorrupt: its model file is missing or changed.
         """
-        with self._session() as session:
+        with self.session() as session:
             models = self._models(self._run(session, run))
             stored = read_state(self._round(session, run, number))
         return stored.load(models)
@@ -297,32 +330,45 @@ class RoundStore:
         """The folder and the digest of the global model after a round.
 
         Raises:
-            RoundNotFound: no such run or round, or there was no model yet.
+            RoundNotFound: no such run or round, there was no model yet, or it was pruned.
         """
-        with self._session() as session:
+        with self.session() as session:
             models = self._models(self._run(session, run))
-            digest = self._round(session, run, number).model
+            row = self._round(session, run, number)
+            digest, date = row.model, pruned(row.state)
         if digest is None:
             raise RoundNotFound(f"round {number} of run {run!r} has no model.", "Choose a later round.")
+        if date is not None:
+            raise gone(f"the model of round {number} of run {run!r}", date)
         return models, digest
 
     # ---- inside a transaction ----
 
     @contextmanager
-    def _session(self, writes: bool = False) -> Iterator[Session]:
+    def session(self, writes: bool = False) -> Iterator[Session]:
+        """A transaction for the modules beside this one; what the database raises in it becomes a `StoreError`."""
         engine = self._engine.execution_options(writes=writes)
         with database_errors(self._place), Session(engine) as session, session.begin():
             yield session
 
+    _session = session
+
     def _run_rows(self, session: Session) -> list[RunRow]:
         return list(session.scalars(select(RunRow).order_by(RunRow.ordinal)))
 
-    def _run(self, session: Session, name: str) -> RunRow:
-        row = session.get(RunRow, name)
+    def require(self, session: Session, name: str) -> RunRow:
+        """A run's row.
+
+        Raises:
+            RoundNotFound: no such run.
+        """
+        row = session.get(RunRow, storable(name))
         if row is None:
             known = ", ".join(repr(other.name) for other in self._run_rows(session)[-5:]) or "none"
             raise RoundNotFound(f"{self._place.shown} holds no run {name!r}.", f"Newest runs: {known}.")
         return row
+
+    _run = require
 
     def _round(self, session: Session, run: str, number: int) -> RoundRow:
         self._run(session, run)
@@ -354,39 +400,3 @@ class RoundStore:
         if self._models_dir is None:
             raise InvalidConfig(f"{self._place.shown} has no folder for model files yet.", "Create the store with one.")
         return self._models_dir
-
-
-def _signature_row(run: str, signature: str) -> SignatureRow:
-    return SignatureRow(run=run, text=signature, made=datetime.now(UTC).isoformat())
-
-
-def _keep(earlier: Anchor | Best | None, models: ModelFiles) -> str | None:
-    """Digest of the optimiser moments of a model that the run may go back to; both are put on disk."""
-    if earlier is None:
-        return None
-    models.put(earlier.model)
-    return models.put_optimizer(earlier.optimizer)
-
-
-def _models_folder(place: Place, models_dir: Path | None) -> Path:
-    own = None if place.folder is None else place.folder / MODELS
-    wanted = None if models_dir is None else models_dir.absolute()
-    if own is None and wanted is None:
-        raise InvalidConfig(f"a store at {place.shown} needs a folder for its model files.", "Give one.")
-    if own is not None and wanted not in (None, own):
-        raise InvalidConfig(
-            f"the store folder {place.shown} keeps its models in {own}.", "Leave the models folder out."
-        )
-    return own or wanted or Path()
-
-
-def _check_pair(record: RoundRecord, state: RunState) -> None:
-    digest = None if state.model is None else state.model.digest
-    for what, mine, theirs in (
-        ("run", record.run, state.run),
-        ("number", record.number, state.finished),
-        ("model", record.model, digest),
-        ("configuration", record.config, state.config_digest),
-    ):
-        if mine != theirs:
-            raise StoreError(f"round {record.number} does not fit its state: {what} {mine!r} is not {theirs!r}.")

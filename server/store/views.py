@@ -6,52 +6,44 @@ markup in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
-from server.rounds import ClusterReport, PlantReport, RoundRecord, Status
-from server.store.compare import finite
-from server.store.rows import RunInfo, RunStatus
+from server.rounds import ClusterReport, PlantReport, RoundRecord
+from server.store.lines import Line, Refusal, round_entry
+from server.store.lines import ending as ending
+from server.store.lines import interruptions as interruptions
+from server.store.lines import run_entry as run_entry
+from server.store.words import figure as figure
+from server.store.words import finite as finite
+from server.store.words import plain as plain
+from server.store.words import size as size
 
 Row = tuple[str, ...]
 
-LIST_COLUMNS = ("#", "phase", "step", "status", "plants", "holdout", "train", "model", "s")
 PLANT_COLUMNS = ("plant", "counted", "examples", "holdout", "train", "down", "up", "s")
-DETAIL_COLUMNS = ("plant", "metrics", "timings in s")
 CLUSTER_COLUMNS = ("cluster", "mass", "displacement", "active", "plants")
 METRIC_COLUMNS = ("plant", "metric", "a", "b", "b - a")
 TENSOR_COLUMNS = ("tensor", "relative", "distance", "cosine")
-_SHORT = 8
-_MISSED = 10  # plants that `rounds list` names in one round
 
 
 # ---- JSON ----
 
 
-def run_entry(info: RunInfo) -> dict[str, Any]:
-    """A run as `rounds list --json` and `rounds show --json` print it beside rounds."""
-    return {"name": info.name, "created": info.created, "status": info.status.value, "note": info.note}
-
-
 def list_entry(record: RoundRecord) -> dict[str, Any]:
     """A round as `rounds list --json` prints it."""
-    return {
-        "run": record.run,
-        "number": record.number,
-        "phase": record.phase.value,
-        "label": record.label,
-        "status": record.status.value,
-        "reason": record.reason,
-        "plants": list(record.accepted),
-        "rejected": [{"plant": p.plant, "reason": p.reason} for p in record.rejected],
-        "joined": list(record.joined),
-        "metrics": _numbers(record.metrics),
-        "model": record.model,
-        "started": record.started,
-        "seconds": finite(record.seconds),
-        "bytes": record.bytes_total,
-    }
+    return round_entry(line_of(record))
+
+
+def line_of(record: RoundRecord) -> Line:
+    """A round as it stands in a list."""
+    refused = tuple(Refusal(p.plant, p.reason) for p in record.rejected)
+    return Line(
+        record.run, record.number, record.phase.value, record.label, record.status.value, record.reason,
+        record.started, record.seconds, record.model, record.metrics, record.accepted, refused, record.joined,
+        record.bytes_total,
+    )  # fmt: skip
 
 
 def show_entry(record: RoundRecord) -> dict[str, Any]:
@@ -96,39 +88,6 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
 # ---- text ----
 
 
-def plain(text: str) -> str:
-    """Text that cannot steer a terminal: what is not printable becomes a visible escape.
-
-    Example:
-        >>> len(plain(chr(27) + "[2J"))
-        7
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def figure(value: float | None) -> str:
-    """A number in a cell; `-` where there is none.
-
-    Example:
-        >>> figure(0.0123456), figure(float("nan"))
-        ('0.01235', '-')
-    """
-    known = finite(value)
-    return "-" if known is None else f"{known:.4g}"
-
-
-def size(count: int) -> str:
-    """Bytes in a cell.
-
-    Example:
-        >>> size(900), size(879_616)
-        ('900 B', '859 KiB')
-    """
-    if count < 1024:
-        return f"{count} B"
-    return f"{count / 1024:.0f} KiB" if count < 10 * 1024**2 else f"{count / 1024**2:.0f} MiB"
-
-
 def _pairs(values: Mapping[str, float]) -> str:
     return plain(", ".join(f"{name} {figure(value)}" for name, value in values.items())) or "-"
 
@@ -136,68 +95,6 @@ def _pairs(values: Mapping[str, float]) -> str:
 def _times(values: Mapping[str, float]) -> str:
     shown = {name: "<0.001" if 0 <= value < 0.001 else figure(value) for name, value in values.items()}
     return plain(", ".join(f"{name} {value}" for name, value in shown.items())) or "-"
-
-
-def list_rows(records: Iterable[RoundRecord]) -> list[Row]:
-    """The rows of `rounds list`, under `LIST_COLUMNS`."""
-    return [_list_row(record) for record in records]
-
-
-def _list_row(r: RoundRecord) -> Row:
-    counted = f"{len(r.accepted)}/{len(r.plants) - len(r.joined)}"
-    losses = (figure(r.metrics.get("holdout_loss")), figure(r.metrics.get("train_loss")))
-    model = "-" if r.model is None else r.model[:_SHORT]
-    return (str(r.number), r.phase.value, plain(r.label), r.status.value, counted, *losses, model, f"{r.seconds:.1f}")
-
-
-def standing(info: RunInfo) -> str:
-    """How a run stands, after its name; nothing while it is under way, or was killed and looks as if it were."""
-    return "" if info.status is RunStatus.RUNNING else f", {info.status.value}"
-
-
-def ending(info: RunInfo) -> list[str]:
-    """Why a run failed; nothing when it did not."""
-    if info.status is not RunStatus.FAILED:
-        return []
-    return [plain(f"Run {info.name} failed: {info.note or 'its rounds say why'}")]
-
-
-def interruptions(records: Iterable[RoundRecord]) -> list[str]:
-    """What `rounds list` says below its table: of a round that did not commit, also why each plant did not count.
-
-    Rounds one after another that committed with the same words share a line.
-    """
-    lines: list[str] = []
-    told = [record for record in records if record.reason is not None]
-    for (status, reason, _), same in groupby(told, lambda r: (r.status, r.reason, _own(r))):
-        rounds = list(same)
-        r = rounds[0]
-        lines.append(f"Round{'s' * (len(rounds) > 1)} {_spans(one.number for one in rounds)} {status.value}: {reason}")
-        missed = r.rejected if r.status is not Status.COMMITTED else ()
-        lines += [f"  {p.plant}: {p.reason}" for p in missed[:_MISSED]]
-        lines += (
-            [f"  and {len(missed) - _MISSED} more: `crossplant rounds show {r.number}`"] if missed[_MISSED:] else []
-        )
-    return [plain(line) for line in lines]
-
-
-def _spans(numbers: Iterable[int]) -> str:
-    """Numbers for people.
-
-    Example:
-        >>> _spans([2, 5, 6, 7])
-        '2, 5 to 7'
-    """
-    spans: list[tuple[int, int]] = []
-    for number in numbers:
-        known = spans.pop() if spans and spans[-1][1] == number - 1 else (number, number)
-        spans.append((known[0], number))
-    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in spans)
-
-
-def _own(record: RoundRecord) -> int:
-    """What sets a round apart that must have lines of its own."""
-    return 0 if record.status is Status.COMMITTED else record.number
 
 
 def plant_rows(record: RoundRecord) -> list[Row]:
@@ -214,9 +111,14 @@ def _plant_row(p: PlantReport) -> Row:
     return (plain(p.plant), counted, examples, *losses, size(p.bytes_down), size(p.bytes_up), f"{p.seconds:.2f}")
 
 
-def detail_rows(record: RoundRecord) -> list[Row]:
-    """All metrics and timings of each plant, under `DETAIL_COLUMNS`."""
-    return [(plain(p.plant), _pairs(p.metrics), _times(p.timings)) for p in record.plants if p.metrics or p.timings]
+def details(record: RoundRecord) -> list[str]:
+    """All metrics and timings of each plant, in lines."""
+    told = [f"{p.plant}: {_pairs(p.metrics)}; seconds: {_times(p.timings)}" for p in record.plants if _tells(p)]
+    return [line for text in told for line in wrap(plain(text), 80, subsequent_indent="  ", break_on_hyphens=False)]
+
+
+def _tells(report: PlantReport) -> bool:
+    return bool(report.metrics or report.timings)
 
 
 def cluster_rows(report: ClusterReport) -> list[Row]:

@@ -14,8 +14,13 @@ from shared.bundle.files import INDEX, OPTIONAL, REQUIRED, read_file
 from shared.bundle.parts import Provenance
 from shared.errors import BundleInvalid
 
-FORMAT = 3  # 1 held a scaler only; 2 neither graph nor signature
+FORMAT = 4
+"""What is written. 1 held a scaler only, 2 neither graph nor signature; 4 may hold a judge and relations, and tells
+whose model it has."""
+OLDEST = 3
+"""The oldest format that is read: what 4 added may be missing there, and is what a bundle without it means."""
 _AGAIN = "Publish it again with this version: the next round that calibrates does."
+_NEWER = "Install that version here, too, or publish the bundle with this one."
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def read_index(folder: Path) -> Index:
     """Read `bundle.json`. The files that it names are not looked at.
 
     Raises:
-        BundleInvalid: it is missing, changed, or of another format.
+        BundleInvalid: it is missing, changed, or of a format that is not read.
     """
     data = read_file(folder, INDEX)
     try:
@@ -75,14 +80,12 @@ def _check_format(folder: Path, fields: Any) -> None:
         raise ValueError("it is no table")
     found = fields["format"]
     if type(found) is not int or found < 1:
-        raise ValueError(f"it has format {found!r:.20}, where this version reads format {FORMAT}")
-    if found < FORMAT:
-        raise BundleInvalid(
-            f"{folder} has format {found}, which an older version wrote; this one reads {FORMAT}.", _AGAIN
-        )
-    if found > FORMAT:
-        cure = "Install that version here, too, or publish the bundle with this one."
-        raise BundleInvalid(f"{folder} has format {found}, which a newer version wrote; this one reads {FORMAT}.", cure)
+        raise ValueError(f"it has format {found!r:.20}, where this version reads format {OLDEST} to {FORMAT}")
+    if OLDEST <= found <= FORMAT:
+        return
+    who, cure = ("an older", _AGAIN) if found < OLDEST else ("a newer", _NEWER)
+    cause = f"{folder} has format {found}, which {who} version wrote; this one reads {OLDEST} to {FORMAT}."
+    raise BundleInvalid(cause, cure)
 
 
 def _digests(found: Any) -> dict[str, str]:

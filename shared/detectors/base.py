@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.config import DetectorConfig
+from shared.detectors.layers import specs
 from shared.errors import UnknownName
 from shared.model import Clusters, TensorSpec, Weights
 
@@ -106,13 +107,17 @@ class Detector(nn.Module, ABC):
         self.dim = dim
 
     @property
-    @abstractmethod
     def latent_box(self) -> float:
-        """Bound on each latent coordinate; infinite when there is none."""
+        """Bound on each latent coordinate, as the server takes it from the settings; infinite when there is none."""
+        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
 
-    @abstractmethod
+    def bounded(self, latents_NZ: Tensor) -> Tensor:
+        """Latents within `latent_box`."""
+        return torch.tanh(latents_NZ) if self.config.bottleneck == "tanh" else latents_NZ
+
     def manifest(self) -> tuple[TensorSpec, ...]:
         """Every trained tensor with the bound of its initial values, sorted by name."""
+        return specs(self)
 
     @abstractmethod
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:

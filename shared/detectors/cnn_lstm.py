@@ -22,8 +22,7 @@ from torch.nn import functional
 
 from shared.config import DetectorConfig
 from shared.detectors.base import Detector, SeededDropout, register
-from shared.detectors.layers import specs
-from shared.model import TensorSpec, Weights
+from shared.model import Weights
 
 
 @register
@@ -49,16 +48,9 @@ class CnnLstm(Detector):
         self.dropout = SeededDropout(config.dropout)
 
     @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")  # as the server takes it from the settings
-
-    @property
     def steps(self) -> int:
         """Of a window after pooling; the last step of an odd window is alone."""
         return (self.config.window + 1) // 2
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        return specs(self)
 
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
         features_NCW = self.convolve(windows_NWD.transpose(1, 2)).relu()

@@ -24,9 +24,7 @@ from shared.config import DetectorConfig
 from shared.detectors.base import Detector, Pass, register
 from shared.detectors.ewad_faults import Faults
 from shared.detectors.ewad_member import SEEN, SLOPE, Member
-from shared.detectors.layers import specs
 from shared.ensemble import trained_by
-from shared.model import TensorSpec
 
 if TYPE_CHECKING:
     from shared.detectors.graph import Graph
@@ -57,13 +55,6 @@ class Ewad(Detector):
     @property
     def _gans(self) -> list[Member]:
         return [member for member in self.members if isinstance(member, Member)]
-
-    @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        return specs(self)
 
     def assign(self, place: int, count: int) -> None:
         self._own = trained_by(place, count, self.config.members)

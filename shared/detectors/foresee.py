@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 from shared.config import DetectorConfig
 from shared.detectors.base import Detector, Pass, SeededDropout, register
-from shared.detectors.layers import specs
-from shared.model import TensorSpec
 
 _MEAN_SHARE = 0.1  # of the window's mean in the loss
 
@@ -49,13 +47,6 @@ class Foresee(Detector):
         self.reader = nn.ModuleList(nn.GRU(h if depth else dim, h, batch_first=True) for depth in range(config.layers))
         self.output, self.bottleneck, self.mean = nn.Linear(h, dim), nn.Linear(h, z), nn.Linear(z, dim)
         self.dropout = SeededDropout(config.dropout)
-
-    @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        return specs(self)
 
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
         return self._latents(self._states(windows_NWD, noise), noise)
@@ -82,8 +73,7 @@ class Foresee(Detector):
         return states
 
     def _latents(self, states_NWH: Tensor, noise: torch.Generator | None) -> Tensor:
-        latents_NZ: Tensor = self.bottleneck(self.dropout(states_NWH[:, -1], noise))
-        return torch.tanh(latents_NZ) if self.config.bottleneck == "tanh" else latents_NZ
+        return self.bounded(self.bottleneck(self.dropout(states_NWH[:, -1], noise)))
 
     def graph(self) -> bytes:
         from shared.detectors.graph import Graph  # needs the package onnx, which a plant has

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from shared.config import DetectorConfig
 from shared.detectors.base import Detector, SeededDropout, register
-from shared.model import TensorSpec
 
 
 @register
@@ -49,27 +48,13 @@ class HacUml(Detector):
         self.output = nn.Linear(h, dim)
         self.dropout = SeededDropout(config.dropout)
 
-    @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        """Uniform within 1 / sqrt(fan-in), as PyTorch initialises LSTM and linear layers."""
-        h = self.config.hidden
-        fan_in = {"encoder": h, "decoder": h, "bottleneck": 2 * h, "output": h}
-        return tuple(
-            TensorSpec(name, tuple(p.shape), fan_in[name.split(".")[0]] ** -0.5)
-            for name, p in sorted(self.named_parameters())
-        )
-
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
         states, h = windows_NWD, self.config.hidden
         for depth, layer in enumerate(self.encoder):
             states, _ = layer(states if depth == 0 else self.dropout(states, noise))
         # Last state of each direction: the forward one ends at the newest sample, the backward one at the oldest.
         ends_N2h = torch.cat([states[:, -1, :h], states[:, 0, h:]], dim=1)
-        latents_NZ: Tensor = self.bottleneck(ends_N2h)
-        return torch.tanh(latents_NZ) if self.config.bottleneck == "tanh" else latents_NZ
+        return self.bounded(self.bottleneck(ends_N2h))
 
     def decode(self, latents_NZ: Tensor, noise: torch.Generator | None = None) -> Tensor:
         states = latents_NZ[:, None, :].expand(-1, self.config.window, -1)

@@ -20,8 +20,7 @@ from torch.nn import functional
 
 from shared.config import DetectorConfig
 from shared.detectors.base import Detector, SeededDropout, register
-from shared.detectors.layers import Attention, flat, specs
-from shared.model import TensorSpec
+from shared.detectors.layers import Attention, flat
 
 if TYPE_CHECKING:
     from shared.detectors.graph import Graph
@@ -54,13 +53,6 @@ class Multiscale(Detector):
         self.output = nn.Conv1d(h, dim, 3, padding=1)
         self.dropout = SeededDropout(config.dropout)
 
-    @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        return specs(self)
-
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
         windows_NDW = windows_NWD.transpose(1, 2)
         scales_NSW = torch.cat([convolve(windows_NDW) for convolve in self.scales], dim=1).relu()
@@ -71,8 +63,7 @@ class Multiscale(Detector):
         for attend in self.attention:
             seen_NWH = attend(functional.layer_norm(states_NWH, [self.config.hidden]))
             states_NWH = states_NWH + self.dropout(seen_NWH, noise)
-        latents_NZ: Tensor = self.bottleneck(states_NWH.flatten(1))
-        return torch.tanh(latents_NZ) if self.config.bottleneck == "tanh" else latents_NZ
+        return self.bounded(self.bottleneck(states_NWH.flatten(1)))
 
     def decode(self, latents_NZ: Tensor, noise: torch.Generator | None = None) -> Tensor:
         flat_NF = self.dropout(self.expand(latents_NZ).relu(), noise)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from shared.config import DetectorConfig
 from shared.detectors.base import Detector, Pass, SeededDropout, register
-from shared.detectors.layers import flat, specs
-from shared.model import TensorSpec
+from shared.detectors.layers import flat
 
 _WIDEST = 8.0  # bound on |log variance|: from 0.02 to 55 standard deviations of the prior
 
@@ -47,21 +46,13 @@ class Vae(Detector):
         self.output = flat(h, whole)
         self.dropout = SeededDropout(config.dropout)
 
-    @property
-    def latent_box(self) -> float:
-        return 1.0 if self.config.bottleneck == "tanh" else float("inf")
-
-    def manifest(self) -> tuple[TensorSpec, ...]:
-        return specs(self)
-
     def posterior(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latents, (N, Z) each."""
         values = windows_NWD.flatten(1)
         for layer in self.encoder:
             values = self.dropout(layer(values).relu(), noise)
         mean_NZ, log_variance_NZ = self.mean(values), self.log_variance(values)
-        bounded_NZ = torch.tanh(mean_NZ) if self.config.bottleneck == "tanh" else mean_NZ
-        return bounded_NZ, _WIDEST * torch.tanh(log_variance_NZ / _WIDEST)
+        return self.bounded(mean_NZ), _WIDEST * torch.tanh(log_variance_NZ / _WIDEST)
 
     def encode(self, windows_NWD: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Latents (N, Z): drawn with `noise`, their means without."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-import safetensors.numpy
 from msgspec import Meta
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from shared.artefact import Artefact
 from shared.errors import BundleInvalid
@@ -18,18 +15,17 @@ from shared.evidence.judge import Judge
 from shared.evidence.models import Models
 from shared.evidence.residual import ResidualModel
 from shared.evidence.shape import ShapeModel
+from shared.headed import Format, digest
 from shared.lag.var import VarModel
 from shared.local_guard.file import positive
 from shared.local_guard.lagged import LagModel
+from shared.named_arrays import Arrays, Due, laid, misshapen, size, taken
 
 MAGIC = b"crossplant judge 1\n"
-_MOST_HEAD = 64 * 2**10
 _MOST_TRAIL = 100_000
 _ROUNDING = 1e-9  # of weights that add up to 1
 _SCALES = ("median", "spread", "trail", "weight")
 _NETWORK = ("network.mean", "network.precision")
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class _Head(Artefact, frozen=True, kw_only=True):
@@ -40,13 +36,14 @@ class _Head(Artefact, frozen=True, kw_only=True):
     digest: str
 
 
+_FORMAT = Format(MAGIC, "judge", _Head)
+
+
 def to_bytes(judge: Judge) -> bytes:
     """A judge as one file's content; equal judges give equal bytes."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in _parts(judge).items()}
-    numbers = safetensors.numpy.save(arrays)
-    digest = hashlib.sha256(numbers).hexdigest()
-    head = _Head(lengths=judge.models.shape.lengths, trail=judge.trail, digest=digest)
-    return MAGIC + head.json + b"\n" + numbers
+    numbers = laid(_parts(judge))
+    head = _Head(lengths=judge.models.shape.lengths, trail=judge.trail, digest=digest(numbers))
+    return _FORMAT.joined(head, numbers)
 
 
 def from_bytes(data: bytes, source: str = "judge") -> Judge:
@@ -55,12 +52,11 @@ def from_bytes(data: bytes, source: str = "judge") -> Judge:
     Raises:
         BundleInvalid: no judge, cut short, changed, or numbers that are no models, scales and weights.
     """
-    head, arrays = _parted(data, source)
-    told = _misshapen(arrays, head) or _unsound(arrays, head)
+    head, numbers = _FORMAT.parted(data, source)
+    arrays = taken(numbers, source)
+    told = misshapen(arrays, _due(arrays, head)) or _unsound(arrays, head)
     if told:
         raise BundleInvalid(f"{source} is no usable judge: {told}.")
-    for array in arrays.values():
-        array.setflags(write=False)
     judge = _whole(arrays, head)
     count = len(judge.models.channels)
     if {len(arrays[f"scale.{name}"]) for name in _SCALES} != {count}:
@@ -102,38 +98,12 @@ def _whole(arrays: Arrays, head: _Head) -> Judge:
     return Judge(models, median_C, spread_C, trail_C, weight_C, head.trail)
 
 
-def _parted(data: bytes, source: str) -> tuple[_Head, Arrays]:
-    end = data.find(b"\n", len(MAGIC), len(MAGIC) + _MOST_HEAD)
-    if not data.startswith(MAGIC) or end < 0:
-        raise BundleInvalid(f"{source} is no judge that this version reads.")
-    try:
-        head, numbers = _Head.parse(data[len(MAGIC) : end]), data[end + 1 :]
-        if hashlib.sha256(numbers).hexdigest() != head.digest:
-            raise BundleInvalid(f"{source} was changed after it was written.")
-        return head, safetensors.numpy.load(numbers)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise BundleInvalid(f"{source} cannot be read: {error}.") from error
-
-
-def _misshapen(arrays: Arrays, head: _Head) -> str:
-    """What has another shape or type than is due; empty: nothing."""
-    due = _due(arrays, head)
-    if arrays.keys() != due.keys():
-        return f"it holds other arrays: {', '.join(sorted(arrays.keys() ^ due.keys()))}"
-    wrong = [name for name, (kind, shape) in due.items() if (arrays[name].dtype, arrays[name].shape) != (kind, shape)]
-    return f"{wrong[0]} is {arrays[wrong[0]].dtype} {arrays[wrong[0]].shape}" if wrong else ""
-
-
-def _due(arrays: Arrays, head: _Head) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def _due(arrays: Arrays, head: _Head) -> Due:
     """Type and shape of each array, by how many rows, tags, courses, modes and channels there seem to be."""
-
-    def size(name: str, axis: int) -> int:
-        shape = arrays[name].shape if name in arrays else ()
-        return shape[axis] if axis < len(shape) else 0
-
-    dim, rows, before = size("joint.mean", 1), size("joint.mean", 0), size("step.mean", 0) - 1
-    moving, still, count = size("shape.columns", 0), size("shape.still", 0), size("scale.median", 0)
-    courses = (moving, size("shape.prototypes", 1), head.lengths[-1])
+    long = partial(size, arrays)
+    dim, rows, before = long("joint.mean", 1), long("joint.mean", 0), long("step.mean", 0) - 1
+    moving, still, count = long("shape.columns", 0), long("shape.still", 0), long("scale.median", 0)
+    courses = (moving, long("shape.prototypes", 1), head.lengths[-1])
     double, whole = np.dtype(np.float64), np.dtype(np.int64)
     found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
         "joint.mean": (double, (max(rows, 1), max(dim, 1))),
@@ -150,7 +120,7 @@ def _due(arrays: Arrays, head: _Head) -> dict[str, tuple[np.dtype[Any], tuple[in
         **{f"scale.{name}": (double, (count,)) for name in ("median", "spread", "weight")},
     }
     if _NETWORK[0] in arrays:
-        modes = max(size(_NETWORK[0], 0), 1)
+        modes = max(long(_NETWORK[0], 0), 1)
         found |= {_NETWORK[0]: (double, (modes, dim)), _NETWORK[1]: (double, (modes, dim, dim))}
     return found
 
@@ -166,7 +136,7 @@ def _unsound(arrays: Arrays, head: _Head) -> str:
         "a precision is not positive definite": not all(positive(one) for one in precisions),
         "lengths of courses that do not ascend": list(head.lengths) != sorted(set(head.lengths)),
         "courses of tags that there are not": bool(((shaped < 0) | (shaped >= arrays["joint.mean"].shape[1])).any()),
-        "courses of a tag twice": len(np.unique(shaped)) != len(shaped),
+        "courses of a tag twice": len(set(shaped.tolist())) != len(shaped),
         "no prototype": bool(arrays["shape.prototypes"].shape[1] < 1),
         "a tail or spread that is not positive": bool((arrays["step.tails"] <= 0).any())
         or bool((arrays["scale.spread"] <= 0).any()),

@@ -9,20 +9,26 @@ box imports this. Shapes: T rows, N windows, H rows of history, D tags, C channe
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from shared.errors import SchemaMismatch
 from shared.evidence.models import Looked, Models
+from shared.evidence.newest import Newest, NewestTable
+from shared.evidence.recent import Recent
 from shared.lag.score import trailing
 from shared.lag.sums import Values
 from shared.scoring import Float64Array
 from shared.windows import IntArray, window_view
 
 _CHUNK = 512  # windows that are laid out in memory at once
+_MOST = 1e12  # sum of squares of a row; beyond it a stream asks as in batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +126,27 @@ class Judge:
         parts_ND: Float64Array = np.einsum("nc,ncd->nd", above_NC, shares_NCD)
         return parts_ND
 
+    @cached_property
+    def table(self) -> NewestTable:
+        """What streams of this judge share."""
+        return NewestTable(self.models)
+
+    @cached_property
+    def slope_C(self) -> Float64Array:  # noqa: N802 (a shape suffix)
+        """What a channel's logarithm adds to the score."""
+        return self.weight_C / self.spread_C
+
+    @cached_property
+    def recent_MC(self) -> Float64Array:  # noqa: N802 (a shape suffix)
+        """What the newest M rows' logarithms add, oldest first; M the longest trailing mean of a channel."""
+        counted_MC = np.arange(int(self.trail_C.max()) - 1, -1, -1)[:, None] < self.trail_C
+        return counted_MC * (self.slope_C / self.trail_C)
+
+    @cached_property
+    def ordinary(self) -> float:
+        """What all channels' medians add up to."""
+        return float(self.median_C @ self.slope_C)
+
     def stream(self) -> JudgeStream:
         """The same, row by row, from the beginning of a recording."""
         return JudgeStream(self)
@@ -138,18 +165,27 @@ class Verdict(NamedTuple):
 
 
 class JudgeStream:
-    """A judge applied row by row. Its state is arrays: `copy.deepcopy` takes a snapshot that goes on by itself."""
+    """A judge applied row by row. `copy.deepcopy` takes a snapshot that goes on by itself, by the same judge."""
 
     def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-        self._window_HD = np.zeros((judge.rows, judge.models.dim))
+        self._judge, self._newest = judge, Newest(judge.table)
+        self._rows, self._logs = Recent(judge.rows, judge.models.dim), Recent(*judge.recent_MC.shape)
+        self._plain: deque[float] = deque(maxlen=judge.trail)
         self.restart()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> JudgeStream:
+        """A judge does not change: there need not be two."""
+        other = JudgeStream(self._judge)
+        other._rows, other._logs = self._rows.copy(), self._logs.copy()
+        other._plain, other._tame = self._plain.copy(), self._tame
+        return other
 
     def restart(self) -> None:
         """Forget everything: the next row begins a recording."""
-        self._seen = 0
-        self._logs_MC = np.zeros((0, len(self._judge.weight_C)))
-        self._plain_M = np.zeros(0)
+        self._tame = 0
+        self._rows.clear()
+        self._logs.clear()
+        self._plain.clear()
 
     def take(self, row_D: Values) -> None:
         """Take one prepared row.
@@ -159,11 +195,25 @@ class JudgeStream:
         """
         if np.shape(row_D) != (self._judge.models.dim,):
             raise SchemaMismatch(f"a row of shape {np.shape(row_D)} came, the judge has {self._judge.models.dim} tags.")
-        if not self._seen:
-            self._window_HD[:] = row_D
-        self._window_HD[:-1] = self._window_HD[1:]
-        self._window_HD[-1] = row_D
-        self._seen += 1
+        if not self._rows.count:
+            self.begin(row_D[None])
+            return
+        self._rows.put(row_D)
+        self._tame = self._tame + 1 if _tame(self._rows.newest(1)) else 0
+
+    def begin(self, rows_TD: Values) -> None:
+        """Begin a recording: `restart`, and `take` of some prepared rows (T, D), T >= 1, at once.
+
+        Raises:
+            SchemaMismatch: another number of values; nothing was changed.
+        """
+        if rows_TD.ndim != 2 or rows_TD.shape[1] != self._judge.models.dim or not len(rows_TD):
+            raise SchemaMismatch(f"rows of shape {rows_TD.shape} came, the judge has {self._judge.models.dim} tags.")
+        self.restart()
+        self._rows.begin(rows_TD)
+        newest_HD = self._rows.newest(self._judge.rows)
+        wild_n = np.flatnonzero(~(np.einsum("hd,hd->h", newest_HD, newest_HD) < _MOST))
+        self._tame = len(newest_HD) - 1 - int(wild_n[-1]) if len(wild_n) else len(newest_HD)
 
     def judge(self, residual_D: Values | None = None, mode: int | None = None) -> Verdict:
         """The score of the newest row, which enters the trailing means: once a row.
@@ -172,16 +222,39 @@ class JudgeStream:
             residual_D: what the network left of it, rebuilt less read.
             mode: cluster of its window; None: none.
         """
-        windows_1HD = self._window_HD[None]
-        residual_1D = None if residual_D is None else np.asarray(residual_D, np.float64)[None]
+        residual = None if residual_D is None else np.asarray(residual_D, np.float64)
+        tame = self._tame >= self._judge.rows and (residual is None or _tame(residual))
+        logs = self._newest.logs(self._rows.newest(self._judge.rows), residual, mode) if tame else None
+        if logs is None:
+            return self._at_length(residual, mode)
+        logs_C = np.array(logs)
+        part_D = self._newest.parts(np.maximum(logs_C - self._judge.median_C, 0.0) * self._judge.slope_C)
+        return Verdict(self._smoothed(logs_C), part_D)
+
+    def _at_length(self, residual_D: Float64Array | None, mode: int | None) -> Verdict:
+        """As in batch, of whatever numbers there are."""
+        models = self._judge.models
+        residual_1D = None if residual_D is None else residual_D[None]
         modes_1 = np.array([-1 if mode is None else mode])
-        looked = self._judge.models.looked(windows_1HD)
-        logs_1C = self._judge.models.logs_of(looked, residual_1D, modes_1)
-        self._logs_MC = np.concatenate([self._logs_MC, logs_1C])[-int(self._judge.trail_C.max()) :]
-        plain = self._judge.newest(self._logs_MC)
-        self._plain_M = np.append(self._plain_M, plain)[-self._judge.trail :]
-        score = float(trailing(self._plain_M, self._judge.trail)[-1])
-        return Verdict(score, self._judge.parts_of(looked, logs_1C, residual_1D, modes_1)[0])
+        looked = models.looked(self._rows.newest(self._judge.rows)[None])
+        logs_1C = models.logs_of(looked, residual_1D, modes_1)
+        part_D = self._judge.parts_of(looked, logs_1C, residual_1D, modes_1)[0]
+        return Verdict(self._smoothed(logs_1C[0]), part_D)
+
+    def _smoothed(self, logs_C: Float64Array) -> float:
+        """The score, now that the newest row's channels are known."""
+        judge, logs = self._judge, self._logs
+        logs.put(logs_C)
+        logs_MC, plain = logs.newest(logs.count), np.nan
+        if logs.count == len(judge.recent_MC):
+            plain = float(np.vdot(logs_MC, judge.recent_MC)) - judge.ordinary
+        self._plain.append(plain if math.isfinite(plain) else judge.newest(logs_MC))
+        return sum(self._plain) / len(self._plain)
+
+
+def _tame(values: Float64Array) -> bool:
+    """Whether all are finite, and small enough to be squared in 32 bits."""
+    return float(np.vdot(values, values)) < _MOST
 
 
 def channel_logs(

@@ -33,7 +33,7 @@ from shared.windows import IntArray
 STEP_TRAILS = (4, 12)
 """Rows of the trailing means of the step channels: residuals of single rows are noisy."""
 
-_SHARPNESS = 3.0  # of the joint channel: how soon another tag counts more than more of the same one
+SHARPNESS = 3.0  # of the joint channel: how soon another tag counts more than more of the same one
 
 QUIET = 0.1
 """Added before each logarithm, in units in which normal data gives about 1: what is far below it tells nothing."""
@@ -112,7 +112,7 @@ class Models:
         return np.stack(found, axis=1)
 
     def _spread_out(self, joint_ND: Float64Array) -> Float64Array:
-        mean_N: Float64Array = np.log1p(_SHARPNESS * self.dim * joint_ND).mean(axis=1)
+        mean_N: Float64Array = np.log1p(SHARPNESS * self.dim * joint_ND).mean(axis=1)
         return mean_N
 
     def steps(self, windows_NHD: Values) -> Float64Array:
@@ -131,6 +131,9 @@ class Models:
             modes = np.full(len(residual_ND), -1) if modes_N is None else modes_N
             found += [self.network.parts(residual_ND, modes), np.square(residual_ND)]
         parts_NCD = np.stack(found, axis=1)
+        wild_NCD = ~np.isfinite(parts_NCD)  # What is no number has all of it.
+        if wild_NCD.any():
+            parts_NCD = np.where(wild_NCD.any(axis=2, keepdims=True), wild_NCD, parts_NCD)
         total_NC1 = parts_NCD.sum(axis=2, keepdims=True)
         even_NCD = np.full_like(parts_NCD, 1 / self.dim)
         shares_NCD: Float64Array = np.divide(parts_NCD, total_NC1, out=even_NCD, where=total_NC1 > 0)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -55,17 +54,11 @@ class ShapeModel:
         """Rows that are looked at, W."""
         return self.lengths[-1]
 
-    @cached_property
-    def _pieces(self) -> list[tuple[slice, Float64Array]]:
-        """The rows that each length adds to the one before: where they lie, and -2 c above |c|^2, (A, w + 1, K)."""
-        found = []
-        for before, w in zip((0, *self.lengths), self.lengths, strict=False):
-            rows = slice(self.rows - w, self.rows - before)
-            piece_AKw = self.prototypes_AKW[:, :, rows].astype(np.float64)
-            square_AK1 = np.square(piece_AKw).sum(axis=2, keepdims=True)
-            both_AKv = np.concatenate([-2.0 * piece_AKw, square_AK1], axis=2)
-            found.append((rows, np.ascontiguousarray(both_AKv.transpose(0, 2, 1))))
-        return found
+    def __post_init__(self) -> None:
+        """Lay the prototypes out with the courses of a tag side by side, once: sums run over rows."""
+        turned_AWK = np.ascontiguousarray(self.prototypes_AKW.transpose(0, 2, 1))
+        turned_AWK.setflags(write=False)
+        object.__setattr__(self, "prototypes_AKW", turned_AWK.transpose(0, 2, 1))
 
     def distances(self, windows_NHD: Values) -> Float64Array:
         """Distance of every tag's newest rows from the nearest course, root mean square, float64 (N, L, A + S).
@@ -91,14 +84,25 @@ class ShapeModel:
         Which one is the nearest follows from products of matrices; how near it is from differences, which do not
         cancel: so a row scores alike, by itself and among others.
         """
-        least_aNK = np.zeros((*course_aNW.shape[:2], self.prototypes_AKW.shape[1]))
-        tags_a1, found = np.arange(*some.indices(len(self.columns_A)))[:, None], []
+        courses_aKW = np.ascontiguousarray(self.prototypes_AKW[some])
+        least_aNK = np.zeros((*course_aNW.shape[:2], courses_aKW.shape[1]))
+        tags_a1, found, before = np.arange(len(courses_aKW))[:, None], [], 0
         one_aN1 = np.ones((*course_aNW.shape[:2], 1))
-        for (rows, turned_AvK), w in zip(self._pieces, self.lengths, strict=True):
-            least_aNK += np.concatenate([course_aNW[:, :, rows], one_aN1], axis=2) @ turned_AvK[some]
-            nearest_aNw = self.prototypes_AKW[tags_a1, least_aNK.argmin(axis=2), -w:]
+        for w in self.lengths:
+            rows = slice(self.rows - w, self.rows - before)  # those that this length adds to the one before
+            least_aNK += np.concatenate([course_aNW[:, :, rows], one_aN1], axis=2) @ _turned(courses_aKW[:, :, rows])
+            nearest_aNw = courses_aKW[tags_a1, least_aNK.argmin(axis=2), -w:]
             found.append(np.square(course_aNW[:, :, -w:] - nearest_aNw).mean(axis=2))
+            before = w
         return np.stack(found).transpose(2, 0, 1)
+
+
+def _turned(piece_aKw: FloatArray) -> Float64Array:
+    """-2 c above |c|^2, float64 (a, w + 1, K)."""
+    exact_aKw = piece_aKw.astype(np.float64)
+    square_aK1 = np.square(exact_aKw).sum(axis=2, keepdims=True)
+    both_aKv = np.concatenate([-2.0 * exact_aKw, square_aK1], axis=2)
+    return np.ascontiguousarray(both_aKv.transpose(0, 2, 1))
 
 
 def fit_shape(

@@ -4,9 +4,10 @@
     total = learnt + ...                                     # the sum of all plants is the pooled data's
     mine = with_prior(learnt, total - learnt, n0)            # own data, and n0 rows of the others'
     scorer = calibrated(fit_mahalanobis(mine), fit_var(mine), held_TD)
-    scorer.score_rows(test_TD); scorer.stream().step(row_D)
+    scorer.score_rows(test_TD)
 
-What was measured is in docs/lag.md. An edge box needs `shared.lag.score` alone; what fits is imported at its first use.
+What was measured is in docs/lag.md. An edge box needs `VarModel` and `trailing`, for its judge; what fits is imported
+at its first use.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shared.lag.file import from_bytes, to_bytes
-from shared.lag.score import LagScorer, LagStream, trailing
+from shared.lag.score import LagScorer, trailing
 from shared.lag.var import VarModel
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _HOMES = {
 
 __all__ = [
     "LagScorer",
-    "LagStream",
     "Moments",
     "VarModel",
     "calibrated",
@@ -51,12 +50,10 @@ __all__ = [
     "chosen_trail",
     "fit_mahalanobis",
     "fit_var",
-    "from_bytes",
     "moments",
     "parse",
     "pieces",
     "private_moments",
-    "to_bytes",
     "trailing",
     "usual_radius",
     "vector_size",

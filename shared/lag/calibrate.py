@@ -53,8 +53,7 @@ def _logs(plain: LagScorer, held_TD: Values, starts: Sequence[int]) -> list[Floa
     found = []
     for begin, end in zip(starts, [*starts[1:], len(held_TD)], strict=True):
         if end - begin >= plain.rows:
-            parts = [plain.logs(block) for block in plain.blocks(held_TD[begin:end])]
-            logs_2N = np.concatenate(parts, axis=1)[:, : end - begin - plain.rows + 1]
+            logs_2N = np.concatenate([plain.logs(block) for block in plain.blocks(held_TD[begin:end])], axis=1)
             found.append(logs_2N[:, np.isfinite(logs_2N).all(axis=0)])
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.local_guard.lagged import Explanation, LagModel, Values
+from shared.local_guard.lagged import LagModel, Values
 from shared.scoring import Float64Array
 from shared.series import BoolArray
 
@@ -23,7 +23,7 @@ class VarModel:
     Attributes:
         mean_LD: float64 (p + 1, D), oldest row first.
         weights_ZD: float64 (p D, D): from the offsets of the p rows before, oldest first, to the newest row's.
-        whitened: scores and explains residuals as windows of one row.
+        whitened: scores residuals as windows of one row.
 
     Example:
         >>> halved = VarModel(np.zeros((2, 1)), np.array([[0.5]]), LagModel(np.zeros((1, 1)), np.eye(1)))
@@ -53,7 +53,3 @@ class VarModel:
     def score(self, windows_NWD: Values) -> Float64Array:
         """Whitened squared residual over D, float64 (N,); +inf where a value is not finite. See `LagModel.score`."""
         return self.whitened.score(self.residuals(windows_NWD))
-
-    def explain(self, windows_NWD: Values) -> Explanation:
-        """Share the score among the tags; see `LagModel.explain`."""
-        return self.whitened.explain(self.residuals(windows_NWD))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +10,7 @@ from msgspec import Meta
 from shared.artefact import Artefact
 from shared.distribution import Distribution
 from shared.errors import BundleInvalid
+from shared.headed import Format, digest
 from shared.local_guard.guard import LocalGuard
 from shared.local_guard.lagged import LagModel
 from shared.preprocess import Preprocessor
@@ -20,7 +20,6 @@ from shared.thresholds import Threshold
 from shared.thresholds.budget import Bursts
 
 MAGIC = b"crossplant local guard 1\n"
-_MOST_HEAD = 16 * 2**20
 
 
 class _Head(Artefact, frozen=True, kw_only=True):
@@ -37,6 +36,9 @@ class _Head(Artefact, frozen=True, kw_only=True):
     most: tuple[Annotated[float, Meta(ge=0)], ...] = ()
 
 
+_FORMAT = Format(MAGIC, "guard", _Head, most=16 * 2**20)
+
+
 def to_bytes(guard: LocalGuard) -> bytes:
     """A guard as one file's content; equal guards give equal bytes."""
     numbers = b"".join(values.astype("<f8").tobytes() for values in (guard.model.mean_LD, guard.model.precision_PP))
@@ -47,11 +49,11 @@ def to_bytes(guard: LocalGuard) -> bytes:
         threshold=guard.threshold,
         calibration=guard.calibration,
         fitted_on=guard.fitted_on,
-        digest=hashlib.sha256(numbers).hexdigest(),
+        digest=digest(numbers),
         bursts=guard.bursts,
         most=guard.most,
     )
-    return MAGIC + head.json + b"\n" + numbers
+    return _FORMAT.joined(head, numbers)
 
 
 def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
@@ -60,12 +62,10 @@ def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
     Raises:
         BundleInvalid: no guard, cut short, changed, or numbers that are no mean and precision.
     """
-    head, numbers = _parted(data, source)
+    head, numbers = _FORMAT.parted(data, source)
     dim, size = head.columns.dim, head.lags * head.columns.dim
     if head.preprocessor.dim != dim or len(head.most) not in (0, dim) or len(numbers) != 8 * size * (size + 1):
         raise BundleInvalid(f"{source}: {len(numbers)} bytes of numbers for {head.lags} rows of {dim} tags.")
-    if hashlib.sha256(numbers).hexdigest() != head.digest:
-        raise BundleInvalid(f"{source} was changed after it was written.")
     values = np.frombuffer(numbers, "<f8").astype(np.float64)
     values.setflags(write=False)
     mean_LD, precision_PP = values[:size].reshape(head.lags, dim), values[size:].reshape(size, size)
@@ -74,16 +74,6 @@ def from_bytes(data: bytes, source: str = "guard") -> LocalGuard:
     model = LagModel(mean_LD, precision_PP)
     kept = (head.threshold, head.calibration, head.fitted_on, head.bursts, head.most)
     return LocalGuard(head.columns, head.preprocessor, model, *kept)
-
-
-def _parted(data: bytes, source: str) -> tuple[_Head, bytes]:
-    end = data.find(b"\n", len(MAGIC), len(MAGIC) + _MOST_HEAD)
-    if not data.startswith(MAGIC) or end < 0:
-        raise BundleInvalid(f"{source} is no guard that this version reads.")
-    try:
-        return _Head.parse(data[len(MAGIC) : end]), data[end + 1 :]
-    except ValueError as error:
-        raise BundleInvalid(f"{source} has an unreadable head: {error}.") from error
 
 
 def positive(matrix_PP: Float64Array) -> bool:

@@ -115,13 +115,13 @@ class LagModel:
     def _explained(self, offset_nP: Float64Array) -> Explanation:
         score_n, gradient_nP = _form(offset_nP, self.precision_PP)
         gradient_nLD = gradient_nP.reshape(-1, self.lags, self.dim)
-        excess_nLD = np.einsum("dlm,nmd->nld", self._own_DLL, gradient_nLD)
+        excess_nLD = np.einsum("dlm,nmd->nld", self.own_DLL, gradient_nLD)
         fall_nD = np.maximum(np.einsum("nld,nld->nd", gradient_nLD, excess_nLD), 0.0)
         broken_nD: BoolArray = np.any(~np.isfinite(offset_nP).reshape(gradient_nLD.shape), axis=1)
         return Explanation(_shares(score_n, fall_nD, broken_nD), excess_nLD.mean(axis=1))
 
     @cached_property
-    def _own_DLL(self) -> Float64Array:  # noqa: N802 (a shape suffix)
+    def own_DLL(self) -> Float64Array:  # noqa: N802 (a shape suffix)
         """Inverse of each tag's own block of the precision: from the gradient to the offset from what others imply."""
         whole_LDLD = self.precision_PP.reshape(self.lags, self.dim, self.lags, self.dim)
         own_DLL: Float64Array = np.linalg.inv(np.einsum("ldmd->dlm", whole_LDLD))

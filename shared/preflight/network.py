@@ -19,7 +19,7 @@ from shared.preflight.verdict import TookTooLong, Verdict, fail, ok, skip, warn,
 
 NAMES = ("name", "route", "tls", "server", "clock", "version")
 AHEAD_S, BEHIND_S = 5.0, 300.0
-"""What Flower 1.41 accepts of a SuperNode's clock: signed times, always on (notes of its source)."""
+"""What Flower 1.41 accepts of a SuperNode's clock: signed times, always on (from its source)."""
 
 VERSION_HEADER = "x-crossplant-version"
 """Of the gateway's answer to `GET /health`."""

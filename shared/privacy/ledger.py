@@ -34,7 +34,7 @@ from shared.privacy.chain import TORN, Chain, Head, Purpose
 LEDGER, KEY, HEAD, LOCK = "ledger.jsonl", "key", "head.json", "lock"
 _TOGETHER = "Restore ledger.jsonl, head.json and key together from the newest backup; nothing is released until then."
 
-__all__ = ["Balance", "PrivacyLedger", "Purpose", "Release", "in_use", "read_balance"]
+__all__ = ["Balance", "PrivacyLedger", "Purpose", "Release", "in_use", "read_balance", "read_bound"]
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,21 @@ def read_balance(folder: Path) -> Balance:
     except OSError as error:
         raise LedgerBroken(f"{folder / LEDGER} cannot be read: {error.strerror}.") from error
     return _balance(chain, bool(rest))
+
+
+def read_bound(folder: Path) -> tuple[float, float | None]:
+    """What `read_balance` says of epsilon, as a quick upper bound, and the budget; None before the first release.
+
+    Raises:
+        LedgerBroken: the chain does not hold.
+    """
+    try:
+        _, chain, rest = _read(folder)
+    except OSError as error:
+        raise LedgerBroken(f"{folder / LEDGER} cannot be read: {error.strerror}.") from error
+    if chain.newest is None:
+        return 0.0, None
+    return upper(chain.events(torn=bool(rest)), chain.delta), chain.newest.budget
 
 
 def _balance(chain: Chain, torn: bool) -> Balance:

@@ -96,7 +96,7 @@ class Randomness:
 
 @dataclass(frozen=True)
 class StatisticNoise:
-    """Standard deviations for a cluster statistic, split 65 / 20 / 15 % of the precision (notes/privacy.md, 1.4).
+    """Standard deviations for a cluster statistic, split 65 / 20 / 15 % of the precision.
 
     Attributes:
         sums: of each coordinate of each sum.

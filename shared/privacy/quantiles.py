@@ -1,4 +1,4 @@
-"""Where a plant's readings lie, told privately: noised quantiles of the records' medians (notes/privacy.md, 2.6).
+"""Where a plant's readings lie, told privately: noised quantiles of the records' medians (docs/privacy.md).
 
 For plants that know no operating range. Three histograms of 64 bins a tag, each inside what the one before it showed:
 the first over all magnitudes, the last over the tag's own range. One record adds 1 to one bin of each of D tags, so a

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-import safetensors.numpy
 from msgspec import Meta
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from shared.artefact import Artefact
 from shared.errors import BundleInvalid
+from shared.headed import Format, digest
+from shared.named_arrays import Arrays, Due, laid, misshapen, size, taken
 from shared.relations.blocks import PHASES, Frame
 from shared.relations.hazards import CODES, Hazards
 from shared.relations.kinds import MOST_CODES, Kinds
@@ -22,10 +21,7 @@ from shared.relations.scale import ModeScale
 from shared.relations.trees import Trees
 
 MAGIC = b"crossplant relations 1\n"
-_MOST_HEAD = 64 * 2**10
 _TREES = ("column", "cut", "left", "right")
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class _Head(Artefact, frozen=True, kw_only=True):
@@ -40,9 +36,12 @@ class _Head(Artefact, frozen=True, kw_only=True):
     digest: str
 
 
+_FORMAT = Format(MAGIC, "file of relations", _Head)
+
+
 def to_bytes(relations: Relations) -> bytes:
     """Relations as one file's content; equal relations give equal bytes."""
-    numbers = safetensors.numpy.save({name: np.ascontiguousarray(one) for name, one in _parts(relations).items()})
+    numbers = laid(_parts(relations))
     head = _Head(
         dim=relations.frame.dim,
         block=relations.frame.block,
@@ -50,9 +49,9 @@ def to_bytes(relations: Relations) -> bytes:
         patience=relations.patience,
         median=relations.median,
         spread=relations.spread,
-        digest=hashlib.sha256(numbers).hexdigest(),
+        digest=digest(numbers),
     )
-    return MAGIC + head.json + b"\n" + numbers
+    return _FORMAT.joined(head, numbers)
 
 
 def from_bytes(data: bytes, source: str = "relations") -> Relations:
@@ -61,12 +60,11 @@ def from_bytes(data: bytes, source: str = "relations") -> Relations:
     Raises:
         BundleInvalid: no relations, cut short, changed, or numbers that are none.
     """
-    head, arrays = _parted(data, source)
-    told = _misshapen(arrays, head) or _unsound(arrays, head)
+    head, numbers = _FORMAT.parted(data, source)
+    arrays = taken(numbers, source)
+    told = misshapen(arrays, _due(arrays, head)) or _unsound(arrays, head)
     if told:
         raise BundleInvalid(f"{source} holds no usable relations: {told}.")
-    for array in arrays.values():
-        array.setflags(write=False)
     return _whole(arrays, head)
 
 
@@ -124,41 +122,15 @@ def _whole(arrays: Arrays, head: _Head) -> Relations:
     )
 
 
-def _parted(data: bytes, source: str) -> tuple[_Head, Arrays]:
-    end = data.find(b"\n", len(MAGIC), len(MAGIC) + _MOST_HEAD)
-    if not data.startswith(MAGIC) or end < 0:
-        raise BundleInvalid(f"{source} holds no relations that this version reads.")
-    try:
-        head, numbers = _Head.parse(data[len(MAGIC) : end]), data[end + 1 :]
-        if hashlib.sha256(numbers).hexdigest() != head.digest:
-            raise BundleInvalid(f"{source} was changed after it was written.")
-        return head, safetensors.numpy.load(numbers)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise BundleInvalid(f"{source} cannot be read: {error}.") from error
-
-
-def _misshapen(arrays: Arrays, head: _Head) -> str:
-    """What has another shape or type than is due; empty: nothing."""
-    due = _due(arrays, head)
-    if arrays.keys() != due.keys():
-        return f"it holds other arrays: {', '.join(sorted(arrays.keys() ^ due.keys()))}"
-    wrong = [name for name, (kind, shape) in due.items() if (arrays[name].dtype, arrays[name].shape) != (kind, shape)]
-    return f"{wrong[0]} is {arrays[wrong[0]].dtype} {arrays[wrong[0]].shape}" if wrong else ""
-
-
-def _due(arrays: Arrays, head: _Head) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def _due(arrays: Arrays, head: _Head) -> Due:
     """Type and shape of each array, by how many tags of each kind, nodes and trees there seem to be."""
-
-    def size(name: str, axis: int) -> int:
-        shape = arrays[name].shape if name in arrays else ()
-        return shape[axis] if axis < len(shape) else 0
-
-    tags, coded, switching = (size(f"kinds.{name}", 0) for name in ("continuous", "coded", "switching"))
+    long = partial(size, arrays)
+    tags, coded, switching = (long(f"kinds.{name}", 0) for name in ("continuous", "coded", "switching"))
     codes = arrays.get("kinds.codes", np.zeros((0, 1)))
     traced = int(np.isfinite(codes[:, 1:]).sum()) if codes.ndim == 2 and codes.dtype == np.float64 else 0
     columns = 2 * 5 * traced + 1 + 2 * tags
-    nodes, trees = max(size("scale.cut", 1), 1), size("hazard.cut", 0)
-    hazard = trees, max(size("hazard.cut", 1), 1)
+    nodes, trees = max(long("scale.cut", 1), 1), long("hazard.cut", 0)
+    hazard = trees, max(long("hazard.cut", 1), 1)
     real, whole, flag = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
     shapes: dict[np.dtype[Any], dict[str, tuple[int, ...]]] = {
         real: {
@@ -168,7 +140,7 @@ def _due(arrays: Arrays, head: _Head) -> dict[str, tuple[np.dtype[Any], tuple[in
             "frame.spread": (tags,),
             "weights": (columns, 2 * tags),
             "scale": (nodes, 2 * tags),
-            "home": (tags, max(size("home", 1), 1)),
+            "home": (tags, max(long("home", 1), 1)),
             "limits": (len(PHASES) + 1, len(NAMES), tags),
             "hazard.share": (*hazard, CODES),
             "hazard.plain": (switching, CODES, CODES),
@@ -204,7 +176,7 @@ def _unsound(arrays: Arrays, head: _Head) -> str:
     wrong = {
         "not all numbers are finite": not finite,
         "columns of tags that there are not": bool(((columns < 0) | (columns >= head.dim)).any()),
-        "a tag of two kinds": len(np.unique(columns)) != len(columns),
+        "a tag of two kinds": len(set(columns.tolist())) != len(columns),
         "codes that are not whole and ascending": bool(np.isinf(codes).any() or not _ascending(codes)),
         "switching tags that are not coded": bool(((switching < 0) | (switching >= len(coded))).any()),
         "a scale or limit that is not positive": any((arrays[name] <= 0).any() for name in positive),

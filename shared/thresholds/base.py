@@ -2,7 +2,7 @@
 
 A rule is one file beside this one: a function from the scores of normal windows (`Normal`) and the settings
 (`Settings`) to a `Cut`, registered with `@register("its-name")` and imported by the package. A threshold belongs to
-one model version, one scale and one site (notes/privacy.md, section 7.2).
+one model version, one scale and one site (docs/edge/thresholds.md).
 """
 
 from __future__ import annotations

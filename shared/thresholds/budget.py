@@ -26,7 +26,7 @@ REARM_S = 300.0  # what comes back within that time is the same alarm: `[alarms]
 
 
 def rate_for_budget(alarms_a_day: float, windows_a_day: float, mean_episode: float = 1.0) -> float:
-    """`alpha = A_per_day * mean_episode_windows / windows_per_day` (notes/privacy.md, section 7.3, step 2).
+    """`alpha = A_per_day * mean_episode_windows / windows_per_day` (docs/edge/thresholds.md).
 
     Args:
         alarms_a_day: false alarms that people will put up with; with two models (the local guard) half of it for each.

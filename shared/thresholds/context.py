@@ -7,7 +7,7 @@ from dataclasses import replace
 from shared.thresholds.base import Cut, Normal, Settings, register
 from shared.thresholds.conformal import conformal, ranked
 
-WANTED = 10  # windows of a mode above its own threshold: notes/privacy.md, section 7.3, step 7
+WANTED = 10  # windows of a mode above its own threshold: fewer say nothing of its tail
 
 
 @register("context")
@@ -16,8 +16,7 @@ def context(normal: Normal, config: Settings) -> Cut:
 
     No mode is below the pooled value, so that the rate over all windows stays supported; a mode whose normal scores are
     higher gets its own value and no longer uses up the alarms of all. Thresholds below the pooled one would find more,
-    and cost up to 4.3 times the false alarms asked for at one site, from rare clusters (notes/privacy.md, section 7.3).
-    Without clusters it is `conformal`.
+    and cost many times the false alarms asked for where clusters are rare. Without clusters it is `conformal`.
     """
     pooled, alpha = conformal(normal, config), config.false_alarm_rate
     own = [normal.of_mode(mode) for mode in range(normal.modes)]

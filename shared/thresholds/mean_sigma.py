@@ -9,7 +9,6 @@ from shared.thresholds.base import Cut, Normal, Settings, register
 def mean_sigma(normal: Normal, config: Settings) -> Cut:
     """`tau = mu + k sd` (Khan 2026, doi 10.55529/jaimlnn.61.31.41, with k = 3), sd over n.
 
-    It promises no false alarm rate: about 1.8 % of normal windows were alarmed with k = 3, whatever was asked for
-    (measured: notes/privacy.md, section 7.1).
+    It promises no false alarm rate: up to three times of what was asked for came of it (docs/edge/thresholds.md).
     """
     return Cut(value=float(normal.scores_N.mean() + config.sigmas * normal.scores_N.std()))

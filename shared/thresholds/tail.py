@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.scoring import Float64Array
 
-FEWEST = 200  # peaks: notes/privacy.md, section 7.3, step 2
+FEWEST = 200  # peaks
 MOST_SHARE = 0.05
 MOST_POINTS = 20_000  # peaks a fit looks at; more are thinned to evenly spaced order statistics
 _SHAPES = (-1.0, 0.7)  # beyond: an end of the distribution inside the data, or hardly a finite mean

@@ -1,6 +1,6 @@
 """Thresholds in motion: they follow slow, harmless change sample by sample, and cannot be taught a slow attack.
 
-Four bars of one cage hold every tracker (notes/privacy.md, section 7.3, step 6):
+Four bars of one cage hold every tracker (docs/edge/drift.md):
 
 - the value stays between 0.8 and 1.25 of the calibrated one;
 - it takes `memory` windows at least from one end of the cage to the other;

@@ -9,8 +9,8 @@ import numpy as np
 from shared.errors import RateNotSupported
 from shared.scoring import Float64Array
 
-EFFECTIVE_WANTED = 100  # notes/privacy.md, section 7.3, step 1
-EXPECTED_WANTED = 20  # normal windows above the threshold; the same step
+EFFECTIVE_WANTED = 100  # independent windows
+EXPECTED_WANTED = 20  # normal windows above the threshold
 _ROUNDING = 1e-9
 
 
@@ -49,7 +49,7 @@ def _autocorrelation(scores_N: Float64Array) -> Float64Array:
 
 
 def least_rate(size: int, effective: float) -> float:
-    """The least false alarm rate that data can carry (notes/privacy.md, section 7.3, step 1).
+    """The least false alarm rate that data can carry (docs/edge/thresholds.md, "What the data can carry").
 
     Args:
         size: normal windows, n; the rate must leave 20 of them above the threshold.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from server.report.table import Cell, Column, Table
 from simulations.given import UNCOMPARED, Given, Shares
-from simulations.report.tables import Cell, Column, Table
 from simulations.report.words import DASH, duration, number, percent
 
 _COLUMNS = (

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from server.report.canvas import BLUE, MUTED, ORANGE, PURPLE, Drawing, drawable, finish, panels, plain_ticks
 from server.rounds import RoundRecord, Status
-from simulations.report.canvas import BLUE, MUTED, ORANGE, PURPLE, Drawing, drawable, finish, panels, plain_ticks
 from simulations.report.roundaxis import dress, marker
 from simulations.report.words import count, significant
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from server.report.canvas import BLUE, CLUSTERS, INK, MUTED, ORANGE, PURPLE, Drawing, drawable, finish, panels
 from server.rounds import ClusterReport, RoundRecord, Status
-from simulations.report.canvas import BLUE, CLUSTERS, INK, MUTED, ORANGE, PURPLE, Drawing, drawable, finish, panels
 from simulations.report.roundaxis import dress, marker
 from simulations.report.words import count, number
 

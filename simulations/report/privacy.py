@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from server.report.canvas import BLUE, INK, ORANGE, PURPLE, Drawing, finish, panels, plain_ticks
+from server.report.table import Cell, Column, Table
 from server.rounds import RoundRecord
 from shared.config import PrivacyConfig
 from shared.privacy.claim import Claim, rounded_up
 from simulations.private import LeftOut, PrivateSite
-from simulations.report.canvas import BLUE, INK, ORANGE, PURPLE, Drawing, finish, panels, plain_ticks
 from simulations.report.roundaxis import dress, marker
-from simulations.report.tables import Cell, Column, Table
 from simulations.report.words import DASH, number, significant
 from simulations.spent import PlantSpent, Spent
 

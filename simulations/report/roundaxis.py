@@ -8,8 +8,8 @@ from itertools import groupby
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from server.report.canvas import BAND, MUTED, RED, WIDTH_IN
 from server.rounds import Phase, RoundRecord, Status
-from simulations.report.canvas import BAND, MUTED, RED, WIDTH_IN
 
 _LETTER = 5.2  # points
 _MARKED = 80  # points of a line; more of them need no dots

@@ -11,10 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shared.metrics.events import event_recall, spans
-from shared.series import BoolArray
-from simulations.evaluate import SiteResult
-from simulations.report.canvas import (
+from server.report.canvas import (
     BLUE,
     EVENT,
     INK,
@@ -28,6 +25,9 @@ from simulations.report.canvas import (
     panels,
     plain_ticks,
 )
+from shared.metrics.events import event_recall, spans
+from shared.series import BoolArray
+from simulations.evaluate import SiteResult
 from simulations.report.material import SHOWN, Material
 from simulations.report.words import count, duration, number, significant
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from dataclasses import asdict
 
+from server.report.table import Cell, Column, Table
 from server.rounds import PlantReport, RoundRecord, Status
 from shared.config import RunConfig, flatten
 from shared.metrics.summary import Evaluation, macro
@@ -17,41 +17,6 @@ from simulations.report.summary import excessive
 from simulations.report.words import DASH, clipped, count, duration, number, percent, significant, size
 
 _REASONS, _REASON_LENGTH = 5, 240
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell: a text, its tone (`weak`, `bad`, `quiet` or none) and where it leads to within the page."""
-
-    text: str
-    tone: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its heading, what it holds (`n` numbers, `short` or `long` text), and the heading of its group."""
-
-    title: str
-    kind: str = "n"
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A caption, columns and rows, and up to two lines at the foot; the first cell of each row names it."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    foot: tuple[Cell, ...] = ()
-    second_foot: tuple[Cell, ...] = ()
-
-    @property
-    def groups(self) -> tuple[tuple[str, int], ...]:
-        """Shared headings and how many columns each spans; empty when there is none."""
-        runs = tuple((title, len(list(run))) for title, run in groupby(self.columns, lambda column: column.group))
-        return runs if any(title for title, _ in runs) else ()
 
 
 # ---- sites -----------------------------------------------------------------------------------------------------------

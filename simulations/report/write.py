@@ -10,11 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from server.report.canvas import Drawing, house_style
+from server.report.folder import SHARED
 from shared.disk import replace_file
 from shared.metrics.summary import Evaluation
 from simulations.evaluate import SiteResult
 from simulations.report import privacy, reproduce, tables
-from simulations.report.canvas import Drawing, house_style
 from simulations.report.given import given_table, given_words
 from simulations.report.losses import losses
 from simulations.report.material import SHOWN, Material
@@ -57,7 +58,7 @@ def write_report(path: Path, material: Material) -> None:
 def environment(*folders: Path) -> Environment:
     """Templates of some folders, and of this one; what they are given is text and never markup."""
     return Environment(
-        loader=FileSystemLoader([*folders, Path(__file__).parent]),
+        loader=FileSystemLoader([*folders, Path(__file__).parent, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from server.report.folder import SHARED
 from shared.disk import replace_file
 from shared.metrics.events import spans
 from shared.series import SiteData
@@ -64,7 +65,7 @@ def write_page(path: Path, chosen: Chosen, view: View) -> int:
 
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader([_HERE, _HERE.parent / "report"]),  # the report's style sheet serves here too
+        loader=FileSystemLoader([_HERE, SHARED]),  # the report's style sheet serves here too
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from server.report.canvas import Drawing, house_style
+from server.report.table import Table
 from shared.disk import replace_file
-from simulations.report.canvas import Drawing, house_style
-from simulations.report.tables import Table
 from simulations.report.words import count, duration, number
 from simulations.report.write import environment
 from simulations.study import pictures, tables

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shared.metrics.events import spans
-from simulations.report.canvas import (
+from server.report.canvas import (
     BLUE,
     CLUSTERS,
     INK,
@@ -22,6 +21,7 @@ from simulations.report.canvas import (
     finish,
     label,
 )
+from shared.metrics.events import spans
 from simulations.report.words import number
 from simulations.study.contestant import Judged
 from simulations.study.curves import Laid, operating, precision_recall, projected

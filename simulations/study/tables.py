@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from server.report.table import Cell, Column, Table
 from shared.metrics.summary import Evaluation
-from simulations.report.tables import Cell, Column, Table
 from simulations.report.words import DASH, clipped, duration, number, percent, significant, size
 from simulations.study.claims import CLAIMS
 from simulations.study.contestant import CENTRAL, FEDERATED, LOCAL, PRIVATE

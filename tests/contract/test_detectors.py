@@ -117,7 +117,7 @@ def test_wild_inputs_have_finite_gradients_too(name: str) -> None:
 
 @pytest.mark.parametrize("clustered", [False, True])
 def test_the_loss_is_a_mean_over_windows(name: str, clustered: bool) -> None:
-    """Separable: nothing of a window's loss depends on the rest of its batch (notes/privacy.md, decision D4)."""
+    """Separable: nothing of a window's loss depends on the rest of its batch."""
     detector, x = make(name), windows(7)
     goal = target() if clustered else None
     whole = detector.loss(x, goal)

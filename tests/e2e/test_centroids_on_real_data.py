@@ -1,7 +1,6 @@
 """Federated clustering against pooled k-means on real plants, where averaging centroids by index fails.
 
 Inertia relative to pooled k-means: at most 1.10 on BATADAL's time blocks and on SKAB, at most 1.60 on MSL's channels.
-The naive average reached 4.2, 2.4 and 12.0 in the notes' measurements (notes/detection.md, section 4).
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def _drift(latents_NZ: np.ndarray, clusters: Clusters) -> float:
 
 
 def test_a_refresh_brings_centroids_back_which_a_round_of_lag_does_not(batadal: Run) -> None:
-    """T4 of notes/privacy.md: within 0.1 radius under the aggregated encoder.
+    """Within 0.1 radius under the aggregated encoder (docs/algorithm.md, section 4).
 
     With statistics from TRAIN replies alone, centroids lag one round behind the encoder and fail it: hence the refresh.
     """

@@ -15,7 +15,7 @@ from shared.bundle.whole import read_bundle
 from shared.detectors import known
 from tests.support.command import crossplant_here, simulate_here
 
-NEW = [name for name in known() if name != "hac-uml"]  # that one has test_simulate.py and test_private_run.py
+NEW = [name for name in known() if name != "hac-uml"]  # that one has test_simulate.py and test_private_simulation.py
 
 
 @pytest.fixture(scope="module", params=NEW)

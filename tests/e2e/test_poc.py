@@ -7,6 +7,7 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.store.auditlog import Actor
+from server.store.registry import OrderState, Registry
+from server.store.rows import RunStatus
+from server.store.store import RoundStore
+from shared.bundle.whole import read_bundle
 from shared.flower_process import environment, free_port, script
 from tests.support.network import Network, network, running_below, story, undisturbed
 
@@ -109,6 +115,28 @@ def test_a_key_that_nobody_approved_is_refused_and_says_so(kept: Network, tmp_pa
 def test_the_servers_bundle_is_not_written_at_a_plant(kept: Network) -> None:
     """Code that arrives from the server is not run there, and not even kept."""
     assert not list((kept.out / "plants").rglob("client/app.py"))
+
+
+def test_an_order_brings_the_plants_to_the_chosen_model_in_one_round(kept: Network) -> None:
+    """The run is over: the server takes it up for the order alone, and it stays finished."""
+    with RoundStore.open(str(kept.out)) as store:
+        run = store.newest_run()
+        records = store.rounds(run)
+        chosen = next(r for r in records if r.label.startswith("seed"))
+        order = Registry(store).rollback(run, Actor("anna", "operator"), "false alarms since Monday", to=chosen.number)
+        ends = time.monotonic() + 120
+        while Registry(store).orders(run)[0].state is OrderState.OPEN or store.run(run).status is RunStatus.RUNNING:
+            assert time.monotonic() < ends, kept.said()
+            time.sleep(0.2)
+        done = Registry(store).orders(run)[0]
+        assert (done.state, done.round, store.run(run).status) == (
+            OrderState.DONE,
+            len(records) + 1,
+            RunStatus.FINISHED,
+        )
+    found = [read_bundle(folder).provenance for folder in sorted((kept.out / "plants").rglob("*.bundle"))]
+    assert [p.model for p in found] == [order.model, order.model]
+    assert {p.round for p in found} == {len(records) + 1}
 
 
 def test_down_ends_everything(tmp_path: Path, kept: Network) -> None:

@@ -169,7 +169,7 @@ def bound() -> tuple[float, float]:
 def test_the_attack_proves_no_more_than_the_claim_allows() -> None:
     proven, said = bound()
     assert proven <= said <= CLAIM
-    assert proven < 0.6  # a Gaussian mechanism of epsilon 1 shows this attack far less (notes/privacy.md, 2.7.5)
+    assert proven < 0.6  # a Gaussian mechanism of epsilon 1 shows this attack far less
 
 
 @pytest.mark.parametrize("factor", [0.0, 1 / (0.2 * _SIZE)], ids=["no noise", "noise divided by the batch"])

@@ -1,4 +1,6 @@
-"""`crossplant simulate --epsilon`: from the command line to ledgers, results and report, on generated plants."""
+"""`crossplant simulate --epsilon`: from the command line to ledgers, results and report, on generated plants; and that
+without it nothing of it is there.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +8,34 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.privacy.ledger import read_balance
+from tests.conftest import REPOSITORY
 from tests.support.command import crossplant_here, start
 
 FLAGS = [
     "--sites", "2",
-    "--set", "data.rows=7000",
-    "--window", "10",
-    "--unit", "10",
+    "--set", "data.rows=6000",
+    "--window", "4",
+    "--unit", "8",
     "--epsilon", "8",
     "--public-start", "none",
-    "--set", "recipe.detector.hidden=8",
-    "--set", "recipe.detector.latent=4",
-    "--clusters", "3",
+    "--set", "recipe.detector.hidden=4",
+    "--set", "recipe.detector.latent=2",
+    "--clusters", "2",
     "--workers", "1",
 ]  # fmt: skip
-"""560 records a plant: just enough for epsilon 8."""
+"""600 records a plant: just enough for epsilon 8."""
+RELEASES = 3 + 9 + 3
+"""Three training rounds; centre, radius, four seeds, three refinements; three refreshes after the last joint round."""
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +53,46 @@ def ledgers(run: Path) -> list[dict[str, Any]]:
     return list(json.loads(done.stdout)["plants"])
 
 
+def rounds(run: Path) -> list[dict[str, Any]]:
+    done = crossplant_here("rounds", "list", "--store", run, "--json")
+    return list(json.loads(done.stdout)["rounds"])
+
+
 def lines(run: Path) -> list[list[str]]:
     return [path.read_text().splitlines() for path in sorted((run / "privacy").glob("*/ledger.jsonl"))]
 
 
-def test_results_say_what_the_ledgers_say(run: Path) -> None:
+def test_every_plant_spends_what_was_planned_no_more_than_was_claimed_and_results_say_so(run: Path) -> None:
     said, found = json.loads((run / "results.json").read_text())["privacy"], ledgers(run)
     assert (said["mode"], said["budget"], said["delta"]) == ("local", 8.0, 1e-5)
     names = ("plant", "epsilon", "delta", "unit")
     assert [[plant[n] for n in names] for plant in said["plants"]] == [[plant[n] for n in names] for plant in found]
     assert [plant["plant"] for plant in found] == ["plant-1", "plant-2"]
-    assert all(0 < plant["epsilon"] <= 8 for plant in found)
-    assert found[0]["unit"] == "segment of 10 samples (600 s)"
+    assert 5.0 < found[0]["epsilon"] == found[1]["epsilon"] <= 8.0
+    assert found[0]["unit"] == "segment of 8 samples (480 s)"
 
 
 def test_every_exchange_is_one_line_of_each_ledger(run: Path) -> None:
-    """Three training rounds; centre, radius, four seeds, three refinements, and three refreshes at the end."""
-    assert [plant["releases"] for plant in ledgers(run)] == [3 + 9 + 3] * 2
+    assert [plant["releases"] for plant in ledgers(run)] == [RELEASES] * 2
+
+
+def test_the_claim_is_one_paragraph_to_be_quoted(run: Path) -> None:
+    text = crossplant_here("privacy", "ledger", "--store", run).stdout
+    told = " ".join(text.partition("\n\n")[2].partition("\n\n")[0].split())
+    said = (
+        "1e-05)-differentially private",
+        "disjoint segment of 8 samples",
+        "differ by one",
+        "independently",
+        "Covered",
+    )
+    for words in (*said, "Not covered", "k times epsilon"):
+        assert words in told
+
+
+def test_all_rounds_counted_and_bundles_are_there(run: Path) -> None:
+    assert {entry["status"] for entry in rounds(run)} == {"committed"}
+    assert sorted(path.name for path in (run / "bundles").glob("*.bundle")) == ["plant-1.bundle", "plant-2.bundle"]
 
 
 def test_the_report_quotes_the_claim(run: Path) -> None:
@@ -94,17 +126,21 @@ def test_a_folder_that_was_copied_verifies_and_measuring_it_again_releases_nothi
     assert ledgers(copy) == ledgers(run)
 
 
-def test_a_ledger_that_was_cut_short_carries_no_run_on(run: Path, tmp_path: Path) -> None:
+def test_a_ledger_that_was_cut_short_is_told_and_carries_no_run_on(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "cut"
     shutil.copytree(run, copy)
     path = copy / "privacy" / "plant-2" / "ledger.jsonl"
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-    done = crossplant_here("simulate", "--resume", copy)
-    assert (done.returncode, "CP-904" in done.stderr) == (1, True)
+    path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
+    for command in (("privacy", "ledger", "--store", copy), ("simulate", "--resume", copy)):
+        done = crossplant_here(*command)
+        assert (done.returncode, "CP-904" in done.stderr) == (1, True)
+    assert read_balance(copy / "privacy" / "plant-1").releases == RELEASES
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
-def test_a_resumed_run_goes_on_with_the_same_ledger(blow: signal.Signals, run: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_same_ledger_and_another_key(
+    blow: signal.Signals, run: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     process = start("simulate", "--out", out, "--rounds", "3", *FLAGS)
     assert process.stdout is not None
@@ -121,6 +157,37 @@ def test_a_resumed_run_goes_on_with_the_same_ledger(blow: signal.Signals, run: P
     assert [one[: len(before)] for one, before in zip(lines(out), kept, strict=True)] == kept
     spent, undisturbed = ledgers(out), ledgers(run)
     assert [a["epsilon"] for a in spent] == [b["epsilon"] for b in undisturbed]  # the same requests cost once
+    assert rounds(out)[-1]["model"] != rounds(run)[-1]["model"]  # its plants' noise is drawn under other keys
+
+
+def test_a_run_resumed_from_an_earlier_round_spends_nothing_twice(run: Path, tmp_path: Path) -> None:
+    """As after a kill between a plant's answer and the coordinator's commit: the same requests, bytes and weights."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    _roll_back(copy, to=9)
+    before, asked_again = ledgers(copy), len(rounds(copy))
+    assert asked_again < len(rounds(run))
+    done = crossplant_here("simulate", "--resume", copy)
+    assert done.returncode == 0, done.stderr
+    assert [entry["model"] for entry in rounds(copy)] == [entry["model"] for entry in rounds(run)]
+    assert [(plant["epsilon"], plant["releases"]) for plant in ledgers(copy)] == [
+        (plant["epsilon"], plant["releases"]) for plant in before
+    ]
+
+
+def _roll_back(run: Path, to: int) -> None:
+    """The store as it was after a round."""
+    with sqlite3.connect(run / "rounds.sqlite") as store:
+        tables = {
+            name: [column[1] for column in store.execute(f"PRAGMA table_info({name})")]
+            for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        for name, columns in tables.items():
+            number = next((c for c in ("number", "round", "round_number", "finished") if c in columns), None)
+            if number is not None and name != "runs":
+                store.execute(f"DELETE FROM {name} WHERE {number} > ?", (to,))
+        store.execute("UPDATE runs SET status = 'interrupted'")
+    store.close()
 
 
 def test_a_plan_tells_noise_epsilon_and_records_and_writes_nothing(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -130,10 +197,10 @@ def test_a_plan_tells_noise_epsilon_and_records_and_writes_nothing(tmp_path: Pat
     assert (said["training"], said["statistic"], said["budget"]) == (4, 13, 8.0)
     assert said["epsilon"] <= 8
     assert said["noise"].keys() == {"weights", "below", "loss", "statistic"}
-    assert [(site["records"], site["declared"]) for site in said["sites"]] == [(560, 512)] * 2
+    assert [(site["records"], site["declared"]) for site in said["sites"]] == [(600, 512)] * 2
     shown = crossplant_here("simulate", "--plan", "--rounds", "3", *FLAGS).stdout
-    assert "Protected: every segment of 10 samples (600 s)." in shown
-    assert "560" in shown
+    assert "Protected: every segment of 8 samples (480 s)." in shown
+    assert "600" in shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,6 +214,7 @@ def test_a_plan_tells_noise_epsilon_and_records_and_writes_nothing(tmp_path: Pat
         (["--unit", "10min"], "CP-101", "--epsilon"),
         (["--epsilon", "3", "--dp", "none"], "CP-101", "claims nothing"),
         (["--epsilon", "0.001"], "CP-902", "epsilon"),
+        ([*FLAGS, "--set", "recipe.detector.dropout=0.2"], "CP-101", "dropout"),
         (["--secure-aggregation"], "CP-907", "0014"),
     ],
 )
@@ -167,3 +235,27 @@ def test_config_show_prints_the_planned_noise_and_where_it_came_from() -> None:
     assert settings["recipe.privacy.noise.weights"]["value"] > 1
     assert settings["recipe.privacy.noise.weights"]["source"] == "the plan for epsilon"
     assert settings["recipe.detector.hidden"]["source"] == "differential privacy"
+
+
+# ---- without a claim -------------------------------------------------------------------------------------------------
+
+_PLAIN = """
+import sys
+from pathlib import Path
+from tests.support import plants
+from tests.support.claims import plant
+from dataclasses import replace
+for optimizer in ("avg", "adam"):
+    config = plants.settings(rounds={"server_optimizer": optimizer})
+    plants.federate([plant(60), replace(plant(60, seed=1), name="south")], config, privacy=Path(sys.argv[1]))
+of_it = ("cryptography", "opacus", "client.agent.private", "client.training.private")
+print([name for name in of_it if name in sys.modules])
+"""
+
+
+def test_without_a_claim_no_folder_is_made_and_nothing_of_it_is_imported(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PLAIN, str(tmp_path / "privacy")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert done.stdout.strip() == "[]"
+    assert not (tmp_path / "privacy").exists()

@@ -37,6 +37,12 @@ def test_a_run_leaves_store_models_bundles_results_and_report(run: Path) -> None
         assert bundle.threshold.value == site["threshold"]["value"]
 
 
+def test_a_run_that_claims_no_privacy_leaves_no_ledger(run: Path) -> None:
+    assert not (run / "privacy").exists()
+    done = crossplant_here("privacy", "ledger", "--store", run)
+    assert (done.returncode, "CP-904" in done.stderr) == (1, True)
+
+
 def test_a_run_says_what_each_site_got_before_it_trains(run: Path, tmp_path: Path) -> None:
     kept = json.loads((run / "run.json").read_text())["given"]
     assert [site["site"] for site in kept["sites"]] == ["plant-1", "plant-2", "plant-3"]

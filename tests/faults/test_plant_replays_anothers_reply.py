@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
+from server import judging
 from server.app import GridChannel
 from server.channel import Arrival
-from server.replays import REMEMBERED, Replays
+from server.replays import REMEMBERED, Replays, sent
 from shared.config import RunConfig
-from shared.model import GlobalModel
-from shared.wire.envelope import Packet
-from shared.wire.inventory import Kind
-from shared.wire.messages import Request, TrainOrder
+from shared.model import Weights
+from shared.wire.envelope import Packet, encode_array
 from tests.support.plants import settings
-from tests.support.puppets import Act, Chronicle, Puppet, Stage, changed, play
+from tests.support.puppets import MANIFEST, Act, Chronicle, Puppet, Stage, changed, play
 
 NAMES = ("north", "south", "west")
 
@@ -122,28 +122,72 @@ def test_equal_updates_in_one_round_are_told_and_counted() -> None:
     assert journal.records[0].reason is None
 
 
-def request(number: int, step: int = 0) -> Request:
-    recipe = settings().recipe
-    return Request(Kind.TRAIN, "run", number, recipe, f"digest {number}", GlobalModel({}), order=TrainOrder(step=step))
+def test_a_run_that_goes_back_to_its_best_model_gets_the_same_update_again() -> None:
+    """The warm-up stops, its best model goes on, and the first joint round asks what an earlier round had asked."""
+    losses: Act = lambda asked, reply: (  # noqa: E731
+        changed(reply, numbers={"holdout_loss": float(asked.numbers["round"])})
+        if reply.texts["kind"] == "train" and "holdout_loss" in reply.numbers
+        else reply
+    )
+    stage = Stage([Puppet(name, step=0.01 * (i + 1), act=losses) for i, name in enumerate(NAMES)])
+    journal = play(stage, config(pretrain=6, joint=2, patience=2))
+    trained = [r for r in journal.records if r.label.startswith("train")]
+    assert "stopped early" in (trained[2].reason or "")
+    assert trained[2].model == journal.records[0].model  # that of the beginning, which the first round measured
+    joint = trained[3]
+    assert joint.phase.value == "joint"
+    assert joint.model is not None
+    weights = [s.model.weights for s in journal.states if s.model is not None]
+    first, again = weights[trained[0].number - 1], weights[joint.number - 1]
+    assert all(np.array_equal(first[name], again[name]) for name in first)  # the same updates, so the same mean
+    assert joint.accepted == NAMES
+    assert {p.reason for p in joint.plants} == {None}
+
+
+def test_a_round_hashes_the_weights_that_it_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def counting(weights: Weights) -> str:
+        hashed.append(len(weights))
+        return sent(weights)
+
+    monkeypatch.setattr(judging, "sent", counting)
+    journal = play(Stage([Puppet(name, step=0.01 * (i + 1)) for i, name in enumerate(NAMES)]), config())
+    asked = [r for r in journal.records if r.label != "describe"]
+    assert 0 < len(hashed) <= len(asked)
+    assert len(asked[0].plants) == len(NAMES)
+
+
+@pytest.mark.parametrize(("asked", "told"), [("best", None), ("other", "north"), ("", "north")])
+def test_the_same_update_counts_again_only_where_the_same_weights_were_asked(asked: str, told: str | None) -> None:
+    replays, update = Replays(), Puppet("north").answer(_asked(0))
+    assert replays.judge(3, "best", "north", update) is None
+    assert replays.judge(4, "newer", "north", Puppet("north").answer(_asked(1))) is None
+    for number, plant in ((5, "north"), (6, "west")):
+        said = replays.judge(number, asked, plant, update)
+        whose = "this plant" if plant == "north" else "plant 'north'"
+        assert said == (told and f"replay: bit for bit the update that {whose} sent in round 3.")
+
+
+def test_which_weights_were_sent_depends_on_every_name_and_value_and_on_no_order() -> None:
+    one, two = np.ones(2, np.float32), np.zeros(2, np.float32)
+    assert sent({}) == ""
+    assert sent({"a": one, "b": two}) == sent({"b": two, "a": one})
+    assert len({sent(w) for w in ({"a": one, "b": two}, {"a": two, "b": one}, {"a": one, "c": two}, {"a": one})}) == 4
 
 
 def test_memory_is_bounded_and_the_oldest_are_forgotten() -> None:
     replays = Replays()
     first = Puppet("north").answer(_asked(0))
-    assert replays.judge(request(1), "north", first) is None
+    assert replays.judge(1, "first", "north", first) is None
     for i in range(REMEMBERED):
         replays._known[i.to_bytes(32, "big")] = ("south", 1, "")
-    assert replays.judge(request(2), "north", replace(first, arrays={})) is None
-    assert replays.judge(request(2), "west", first) is None  # the first of all is forgotten
+    assert replays.judge(2, "second", "north", replace(first, arrays={})) is None
+    assert replays.judge(2, "second", "west", first) is None  # the first of all is forgotten
     assert len(replays._known) <= REMEMBERED + 1
 
 
 def _asked(value: int) -> Packet:
-    import numpy as np
-
-    from shared.wire.envelope import encode_array
-    from tests.support.puppets import MANIFEST
-
     arrays = {f"weights/{s.name}": encode_array(np.full(s.shape, value, np.float32)) for s in MANIFEST}
     return Packet(arrays, {"round": 1}, {"kind": "train", "run": "run", "model": ""})
 

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from client.agent.service import PlantAgent
-from server.coordinator import Coordinator
 from server.rounds import RoundRecord, RunState
-from server.store.store import RoundStore
 from shared.config import RunConfig
 from shared.wire.envelope import Packet, decode_array, encode_array
 from tests.support import plants
-from tests.support.plants import Loopback, Memory
+from tests.support.plants import Loopback, Memory, conduct, killed_after_every_round
 from tests.support.puppets import changed
 from tests.support.tampering import sites
 
@@ -44,11 +42,6 @@ def ruin(step: int) -> object:
 
     steps = [step for round_ in range(99) for step in [round_] * 3]
     return tamper
-
-
-def conduct(channel: Loopback, journal: object, settings: RunConfig, state: RunState | None = None) -> RunState:
-    coordinator = Coordinator(settings, channel, journal, clock=channel.clock)  # type: ignore[arg-type]
-    return coordinator.run(state or RunState("r", settings.digest))
 
 
 def losses(records: list[RoundRecord]) -> list[float]:
@@ -114,21 +107,8 @@ def test_a_run_killed_after_any_round_goes_on_bit_for_bit(tmp_path: Path, aggreg
     conduct(Loopback(agents), whole, settings)
     assert whole.states[-1].anchor is not None
     assert bool(whole.states[-1].norms) == (aggregation == "robust")
-    store = RoundStore.create(str(tmp_path))
-    store.start_run("r", settings)
-
-    class Mortal:
-        def commit(self, record: RoundRecord, state: RunState) -> None:
-            store.commit(record, state)
-            raise KeyboardInterrupt
-
-    state: RunState | None = None
-    for _ in whole.records:
-        with pytest.raises(KeyboardInterrupt):
-            conduct(Loopback(agents), Mortal(), settings, state)
-        state = store.latest_state("r")
-    assert state is not None
-    assert [r.model for r in store.rounds("r")] == [r.model for r in whole.records]
+    records, state = killed_after_every_round(agents, settings, tmp_path, len(whole.records))
+    assert [r.model for r in records] == [r.model for r in whole.records]
     last = whole.states[-1]
     assert last.anchor is not None
     assert state.anchor is not None

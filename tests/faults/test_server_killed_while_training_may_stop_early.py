@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from client.agent.service import PlantAgent
-from server.coordinator import Coordinator
-from server.rounds import RoundRecord, RunState
-from server.store.store import RoundStore
 from shared.config import RunConfig
 from shared.schema import SensorSchema
 from shared.series import SiteData
 from tests.support import plants
-from tests.support.plants import Loopback, Memory
+from tests.support.plants import Loopback, Memory, conduct, killed_after_every_round
 
 SCHEMA = SensorSchema(tags=("FIT101", "LIT101", "P101"), period_s=1)
 
@@ -41,11 +38,6 @@ def _site(number: int) -> SiteData:
     return SiteData(f"plant-{number}", SCHEMA, rows_TD, np.empty((0, 3), np.float32), None)
 
 
-def conduct(channel: Loopback, journal: object, settings: RunConfig, state: RunState | None = None) -> RunState:
-    coordinator = Coordinator(settings, channel, journal, clock=channel.clock)  # type: ignore[arg-type]
-    return coordinator.run(state or RunState("r", settings.digest))
-
-
 def test_a_run_that_overfits_stops_and_publishes_the_best_model_it_had() -> None:
     settings, journal = config(), Memory()
     conduct(Loopback(agents()), journal, settings)
@@ -67,23 +59,8 @@ def test_killed_after_every_round_it_stops_where_it_would_have_and_ends_with_the
     settings, there, whole = config(server_optimizer="fedavgm"), agents(), Memory()
     conduct(Loopback(there), whole, settings)
     assert any("stopped early" in (record.reason or "") for record in whole.records)
-    store = RoundStore.create(str(tmp_path))
-    store.start_run("r", settings)
-
-    class Mortal:
-        def commit(self, record: RoundRecord, state: RunState) -> None:
-            store.commit(record, state)
-            raise KeyboardInterrupt
-
-    state: RunState | None = None
-    for _ in whole.records:
-        with pytest.raises(KeyboardInterrupt):
-            conduct(Loopback(there), Mortal(), settings, state)
-        state = store.latest_state("r")
-    assert state is not None
-    assert [(r.label, r.model, r.reason) for r in store.rounds("r")] == [
-        (r.label, r.model, r.reason) for r in whole.records
-    ]
+    records, state = killed_after_every_round(there, settings, tmp_path, len(whole.records))
+    assert [(r.label, r.model, r.reason) for r in records] == [(r.label, r.model, r.reason) for r in whole.records]
     mine, theirs = state.best, whole.states[-1].best
     assert mine is not None
     assert theirs is not None

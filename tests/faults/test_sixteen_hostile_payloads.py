@@ -1,7 +1,7 @@
 """Fault: a plant sends one of the payloads that Flower 1.41's own strategies take, crash on or allocate 37 GiB for.
 
-The list is that of notes/privacy.md, section 6, and some more. Each time the plant is absent for the round with a
-reason, the round commits with the others, and the model is the one they make without it.
+Each time the plant is absent for the round with a reason, the round commits with the others, and the model is the one
+they make without it.
 """
 
 from __future__ import annotations

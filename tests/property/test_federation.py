@@ -162,7 +162,7 @@ def test_other_data_gives_another_model() -> None:
 
 @pytest.mark.parametrize("target", ["released", "local"])
 def test_after_the_last_refresh_every_centroid_is_the_mean_of_its_members(target: str) -> None:
-    """T4 of notes/privacy.md, section 1.6: centroids belong to the encoder they are published with."""
+    """Centroids belong to the encoder they are published with."""
     config = plants.settings(
         recipe={"clustering": {"target": target}, "training": {"stride": 1}}, rounds={"pretrain": 2, "joint": 3}
     )

@@ -1,11 +1,15 @@
-"""The lag model on any plants: their sum is the pooled data's, secretly summed or not, and a stream is the batch."""
+"""The lag model on any plants: their sum is the pooled data's, secretly summed or not; no block shows in a score."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.lag import score
 from shared.lag.calibrate import calibrated
 from shared.lag.learn import fit_mahalanobis, fit_var
 from shared.lag.sums import Moments, moments
@@ -79,18 +83,21 @@ def test_sums_under_masks_give_the_same_model(federation: tuple[list[np.ndarray]
 
 @settings(max_examples=40, deadline=None)
 @given(federations(), SEEDS, st.sampled_from([np.float32, np.float64]))
-def test_a_stream_gives_the_bits_of_the_batch(
+def test_a_row_scores_alike_in_blocks_of_any_size_and_by_itself(
     federation: tuple[list[np.ndarray], int], seed: int, kind: type[np.floating]
 ) -> None:
     sites, lags = federation
     learnt, rng = summed(sites, lags), np.random.default_rng(seed)
     held = sites[-1].astype(kind)
-    scorer = calibrated(fit_mahalanobis(learnt), fit_var(learnt), held)
+    scorer = replace(calibrated(fit_mahalanobis(learnt), fit_var(learnt), held), trail=1)
     live = np.concatenate(sites).astype(kind) + rng.normal(0, 0.3, (sum(map(len, sites)), held.shape[1])).astype(kind)
     live[rng.random(live.shape) < 0.01] = rng.choice([np.nan, np.inf, 1e6])
     starts = (0, int(rng.integers(1, len(live))))
-    batch, streamed = scorer.score_rows(live, starts), []
+    whole = scorer.score_rows(live, starts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "_BLOCK", int(rng.integers(1, 9)))
+        np.testing.assert_allclose(scorer.score_rows(live, starts), whole, rtol=1e-9, atol=1e-9)
     for begin, end in zip(starts, [*starts[1:], len(live)], strict=True):
-        stream = scorer.stream()
-        streamed += [np.nan if score is None else score for score in map(stream.step, live[begin:end])]
-    np.testing.assert_array_equal(batch, streamed)
+        alone = [scorer.evidence(live[None, t - lags : t + 1])[0] for t in range(begin + lags, end)]
+        np.testing.assert_allclose(whole[begin + lags : end], alone, rtol=1e-9, atol=1e-9)
+        assert np.isnan(whole[begin : min(begin + lags, end)]).all()

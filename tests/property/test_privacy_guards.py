@@ -1,4 +1,4 @@
-"""What a claim of differential privacy rests on, measured on what really leaves an agent (notes/privacy.md, 2.7)."""
+"""What a claim of differential privacy rests on, measured on what really leaves an agent."""
 
 from __future__ import annotations
 

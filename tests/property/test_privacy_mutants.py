@@ -1,4 +1,4 @@
-"""Each way to break the claim that we could think of, and the test that notices (notes/privacy.md, 2.7.6).
+"""Each way to break the claim that we could think of, and the test that notices.
 
 A mutant replaces one of the product's own functions; then the guard in `test_privacy_guards` must fail. Whoever finds
 another way adds a line to the table.

@@ -1,4 +1,4 @@
-"""T6 of notes/privacy.md, section 1.6: what one segment more can do to the numbers that leave a plant."""
+"""The cluster statistic's sensitivity: what one segment more can do to the numbers that leave a plant."""
 
 from __future__ import annotations
 

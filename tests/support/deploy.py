@@ -55,6 +55,14 @@ _NETWORKED: Unit = {
     "KillMode": ("mixed",),
 }
 _FEDERATION = "/var/lib/crossplant-server/federation"
+_SECRETS = (
+    "ca/ca.key",
+    "ca/old",
+    "signing/run.key",
+    "server/server.key",
+    "run/loopback.key",
+    "run/executor.secret",
+)
 UNITS: dict[str, Unit] = {
     "crossplant-server.service": {
         **_NETWORKED,
@@ -63,6 +71,15 @@ UNITS: dict[str, Unit] = {
         "ReadOnlyPaths": (_FEDERATION,),
         "ReadWritePaths": (f"-{_FEDERATION}/run",),
         "InaccessiblePaths": (f"-{_FEDERATION}/ca/ca.key -{_FEDERATION}/signing/run.key",),
+    },
+    "crossplant-console.service": {
+        **_NETWORKED,
+        "User": ("crossplant-server",),
+        "Group": ("crossplant-server",),
+        "ReadOnlyPaths": (_FEDERATION,),
+        "InaccessiblePaths": (" ".join(f"-{_FEDERATION}/{name}" for name in _SECRETS),),
+        "IPAddressDeny": ("any",),
+        "IPAddressAllow": ("localhost",),
     },
     "crossplant-agent@.service": {
         "User": ("crossplant-agent",),
@@ -111,13 +128,23 @@ def unit_gaps(name: str, service: Unit) -> list[str]:
 
 # ---- compose ----
 
-USERS = {"server": "10003:10003", "operator": "10003:10003", "agent": "10001:10001", "relay": "10002:10002"}
+USERS = {
+    "server": "10003:10003",
+    "console": "10003:10003",
+    "operator": "10003:10003",
+    "agent": "10001:10001",
+    "relay": "10002:10002",
+}
+
+
+PORTS = {"server": ["9443:9443"], "console": ["127.0.0.1:8321:8321"]}
+"""What is published: the gateway to all, the console to the machine itself, where a proxy with TLS stands before it."""
 
 
 def compose_gaps(name: str, service: Tree) -> list[str]:
     """What a service of a compose file lacks."""
     image, tmpfs = service.get("image", ""), service.get("tmpfs") or [""]
-    ports = {"server": ["9443:9443"]}.get(name, [])
+    ports = PORTS.get(name, [])
     due = {
         "user": service.get("user") == USERS[name],
         "image": image.startswith("${CROSSPLANT_IMAGE:?") or _pinned(image),
@@ -152,6 +179,7 @@ VOLUMES = {
         "/federation/signing/run.key": True,
         "/store": False,
     },
+    "console": {"/store": False},
     "operator": {"/federation": False, "/store": False, "/settings": True},
     "agent": {
         "/plant/plant.toml": True,

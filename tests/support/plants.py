@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from client.agent.service import PlantAgent
+from server.channel import Journal
 from server.coordinator import Arrival, Coordinator
 from server.rounds import RoundRecord, RunState
+from server.store.store import RoundStore
 from shared.config import RunConfig, build
 from shared.series import SiteData
 from shared.wire.envelope import Packet
@@ -81,6 +84,36 @@ class Memory:
     def commit(self, record: RoundRecord, state: RunState) -> None:
         self.records.append(record)
         self.states.append(state)
+
+
+def conduct(channel: Loopback, journal: Journal, config: RunConfig, state: RunState | None = None) -> RunState:
+    """Carry a run over the loopback, from a state or from its beginning."""
+    return Coordinator(config, channel, journal, clock=channel.clock).run(state or RunState("r", config.digest))
+
+
+def killed_after_every_round(
+    agents: Sequence[Answers], config: RunConfig, folder: Path, rounds: int
+) -> tuple[list[RoundRecord], RunState]:
+    """A run whose server dies whenever it has stored a round, and goes on from there: its records, its last state."""
+    store = RoundStore.create(str(folder))
+    store.start_run("r", config)
+
+    class Mortal:
+        def commit(self, record: RoundRecord, state: RunState) -> None:
+            store.commit(record, state)
+            raise Killed
+
+    state: RunState | None = None
+    for _ in range(rounds):
+        with suppress(Killed):
+            conduct(Loopback(agents), Mortal(), config, state)
+        state = store.latest_state("r")
+    assert state is not None
+    return store.rounds("r"), state
+
+
+class Killed(Exception):
+    """The end of a process, from inside."""
 
 
 def settings(**groups: object) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ from msgspec import structs
 
 from shared.bundle.edge import EdgeBundle, read_edge_bundle, refuse_older, refuse_other_columns
 from shared.bundle.files import CALIBRATION, GUARD, INDEX, MODEL, OPTIONAL, PROBE, RECIPE, REQUIRED, SIGNATURE
-from shared.bundle.folder import current, located, point, versions
-from shared.bundle.index import make_index
+from shared.bundle.folder import current, located, point, versions, write_pointer
+from shared.bundle.index import FORMAT, _seal, make_index
+from shared.bundle.keys import public_bytes, sign
 from shared.bundle.parts import Probe, Provenance, Setup
-from shared.bundle.trust import Trust
+from shared.bundle.trust import Trust, public_pem
 from shared.bundle.whole import KEEP, Bundle, publish, read_bundle, setup_of
 from shared.config import Recipe
 from shared.distribution import Distribution
@@ -191,6 +193,44 @@ def test_a_bundle_of_an_older_format_is_refused_and_makes_room(folder: Path, for
     assert sorted(os.listdir(folder)) == sorted((digest, "current"))
 
 
+def _as_format_3(place: Path) -> None:
+    """What the version before wrote: nothing is said of whose model it is, nor of what was wanted of a judge."""
+    fields = json.loads((place / INDEX).read_text())
+    for name in ("origin", "base", "compared"):
+        del fields["provenance"][name]
+    for part, gone in (("setup.json", "evidence"), (CALIBRATION, "unjudged")):
+        content = json.loads((place / part).read_text())
+        del content[gone]
+        (place / part).write_text(json.dumps(content))
+        fields["digests"][part] = hashlib.sha256((place / part).read_bytes()).hexdigest()
+    fields["format"] = 3
+    fields["digest"] = _seal(fields)
+    data = json.dumps(fields, indent=1).encode()
+    (place / INDEX).write_bytes(data)
+    (place / SIGNATURE).write_bytes(sign(KEY, data).pretty)
+    place.rename(place.with_name(fields["digest"]))
+    write_pointer(place.parent, fields["digest"], (fields["digest"],))
+
+
+def test_a_bundle_of_the_format_before_is_read_and_the_next_one_follows_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle.pub").write_bytes(public_pem(public_bytes(KEY)))
+    _as_format_3(folder / put(folder))
+    found = read_edge_bundle(folder, Trust(tmp_path / "bundle.pub"))
+    assert (found.provenance.origin, found.provenance.base, found.provenance.compared) == ("federated", "", ())
+    assert (found.setup.evidence, found.judge, found.relations, found.calibration.unjudged) == (False, None, None, "")
+    assert_same(read_bundle(folder), bundle())
+    put(folder, 5)
+    assert [read_edge_bundle(folder / one).provenance.number for one in versions(folder)] == [2, 1]
+    assert json.loads((located(folder) / INDEX).read_text())["format"] == FORMAT == 4
+
+
+def test_the_same_bundle_is_published_again_in_the_new_format(folder: Path) -> None:
+    _as_format_3(folder / put(folder))
+    put(folder)
+    assert read_edge_bundle(folder).provenance.number == 2
+    assert len(versions(folder)) == 2
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,8 +306,9 @@ def test_a_file_of_another_bundle_does_not_fit(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "telling"),
     [
-        ({"format": 4}, "format 4, which a newer version wrote"),
-        ({"format": "3"}, "format '3', where this version reads format 3"),
+        ({"format": 5}, "format 5, which a newer version wrote; this one reads 3 to 4. Install that version"),
+        ({"format": "4"}, "format '4', where this version reads format 3 to 4"),
+        ({"format": 3}, "was changed after publishing"),
         ({"format": True}, "format True"),
         ({"format": -1}, "format -1"),
         ({"format": None}, "format None"),
@@ -287,7 +328,7 @@ def test_an_index_that_was_edited_is_refused(folder: Path, change: dict[str, obj
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b"3", b"null", b"{}", b"\xff", b"[" * 100_000, b'{"format": 3}', b'{"format": 1e999}', b"NaN"]
+    "content", [b"[]", b"3", b"null", b"{}", b"\xff", b"[" * 100_000, b'{"format": 4}', b'{"format": 1e999}', b"NaN"]
 )
 def test_an_index_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / put(folder) / INDEX).write_bytes(content)

@@ -101,6 +101,46 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
     assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interruption_inside_a_finalizer_is_neither_lost_nor_printed_with_a_traceback(times: int) -> None:
+    """Python drops what a finalizer raises; Ctrl-C may come in any."""
+    program = f"""
+import signal, sys, time
+import simulations.settings
+left = [{times}]
+class Lost:
+    def __del__(self):
+        left[0] -= 1
+        if left[0] > 0:
+            Lost()
+        signal.raise_signal(signal.SIGINT)
+def layered(*_):
+    Lost()
+    time.sleep(60)
+simulations.settings.layered = layered
+from shared.cli import main
+sys.argv = ["crossplant", "config", "show"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_another_error_inside_a_finalizer_is_still_told() -> None:
+    program = """
+import sys
+from shared.cli import press_again
+sys.unraisablehook = press_again
+class Broken:
+    def __del__(self):
+        raise ValueError("a bug")
+Broken()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0
+    assert "ValueError: a bug" in done.stderr
+
+
 def test_a_package_that_is_not_installed_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an edge box there is no torch; that is no bug to report. A module of our own that is missing is one."""
 

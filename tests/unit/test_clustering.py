@@ -1,4 +1,4 @@
-"""Tests that notes/privacy.md, section 1.6, asks to keep carry its numbers: T1, T2, T3, T7 (T6 is a property)."""
+"""Federated clustering: the pooled step, in any order of the sites, whatever modes they lack."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_clip_keeps_directions() -> None:
     )
 
 
-# ---- T1: federated Lloyd is pooled Lloyd -----------------------------------------------------------------------------
+# ---- federated Lloyd is pooled Lloyd -----------------------------------------------------------------------------
 
 
 def lloyd(latents: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -121,7 +121,7 @@ def lloyd(latents: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_t1_federated_lloyd_equals_pooled_lloyd(seed: int) -> None:
+def test_federated_lloyd_equals_pooled_lloyd(seed: int) -> None:
     sites = blobs(seed)
     pooled = np.concatenate(sites)
     federated = central = np.random.default_rng(seed + 100).uniform(-0.8, 0.8, (4, 5))
@@ -135,7 +135,7 @@ def test_t1_federated_lloyd_equals_pooled_lloyd(seed: int) -> None:
         np.testing.assert_allclose(federated, central, rtol=0, atol=1e-12)
 
 
-def test_t1_update_takes_that_step() -> None:
+def test_an_update_takes_that_step() -> None:
     sites = blobs(1)
     before = clusters(np.random.default_rng(0).uniform(-0.8, 0.8, (4, 5)))
     total = statistic(sites[0], segments(sites[0]), before.centroids_KZ, WIDE)
@@ -155,10 +155,10 @@ def test_averaging_by_index_is_another_thing() -> None:
     assert inertia(latents, (one + other) / 2) == pytest.approx(20)
 
 
-# ---- T2, T3 ----------------------------------------------------------------------------------------------------------
+# ---- sites -------------------------------------------------------------------------------------------------------
 
 
-def test_t2_the_order_of_the_sites_changes_the_sums_by_rounding_at_most() -> None:
+def test_the_order_of_the_sites_changes_the_sums_by_rounding_at_most() -> None:
     said = [statistic(z, segments(z), blobs(9)[0][:4], WIDE) for z in blobs(3)]
     totals = [a + b + c for a, b, c in itertools.permutations(said)]
     for total in totals[1:]:
@@ -166,7 +166,7 @@ def test_t2_the_order_of_the_sites_changes_the_sums_by_rounding_at_most() -> Non
         np.testing.assert_allclose(total.counts_K, totals[0].counts_K, rtol=0, atol=1e-12)
 
 
-def test_t3_a_site_without_a_mode_does_not_move_its_centroid() -> None:
+def test_a_site_without_a_mode_does_not_move_its_centroid() -> None:
     centroids = np.asarray([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.9]], np.float32)
     rng = np.random.default_rng(0)
     everywhere = np.repeat(centroids, 30, axis=0) + 0.02 * rng.normal(size=(90, 2)) + [0.1, 0.0]
@@ -194,7 +194,7 @@ def test_a_step_is_no_longer_than_the_radius_and_stays_in_the_box() -> None:
     np.testing.assert_allclose(update(clusters([[0, 0]]), total, 5.0, kappa=0, floor=1, box=1).centroids_KZ, [[1, 1]])
 
 
-def test_t7_a_cluster_is_masked_after_three_misses_and_wakes_with_twice_the_floor() -> None:
+def test_a_cluster_is_masked_after_three_misses_and_wakes_with_twice_the_floor() -> None:
     now = clusters([[0, 0], [1, 1]])
     history = []
     for count in (0.5, 0.0, -3.0, 0.9, 1.9, 2.0, 0.1):
@@ -205,7 +205,7 @@ def test_t7_a_cluster_is_masked_after_three_misses_and_wakes_with_twice_the_floo
 
 
 @pytest.mark.parametrize("counts", [[0.0, 0.0], [-5.0, -1.0], [0.0, 3.0], [1e-300, 0.0]])
-def test_t7_no_count_makes_a_nan(counts: list[float]) -> None:
+def test_no_count_makes_a_nan(counts: list[float]) -> None:
     sums = np.full((2, 2), 1e-3)
     now = clusters([[0.1, 0.2], [0.3, 0.4]])
     for _ in range(5):

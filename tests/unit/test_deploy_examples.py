@@ -18,6 +18,9 @@ from client.agent.config import Plant, read_plant
 from client.agent.policy import Policy, read_policy
 from client.agent.wire import LONGEST_PATH
 from client.cli import client_app
+from server.console.cli import console_app
+from server.console.serve import Listening
+from server.console.settings import PORT
 from server.run.cli import server_app
 from server.run.gateway import _PASSED_IN, FLEET, LARGEST_BODY, LARGEST_CALL, OBJECT, _passes, allowed
 from shared.config import TRUSTED, RunConfig, build, read_toml
@@ -83,9 +86,9 @@ def test_the_plants_paths_are_mounted_by_compose() -> None:
     assert plant.config.group == "crossplant-relay"
 
 
-@pytest.mark.parametrize("part", ["server", "agent", "relay"])
+@pytest.mark.parametrize("part", ["server", "console", "agent", "relay"])
 def test_compose_starts_commands_that_exist(part: str) -> None:
-    words = read_compose("server" if part == "server" else "plant")["services"][part]["command"]
+    words = read_compose("server" if part in ("server", "console") else "plant")["services"][part]["command"]
     check_program(words)
 
 
@@ -99,7 +102,7 @@ def test_health_is_asked_with_a_command_that_exists(part: str) -> None:
     assert mine["readinessProbe"]["exec"]["command"] == [program, *words]
 
 
-@pytest.mark.parametrize("name", ["crossplant-server", "crossplant-agent@", "crossplant-relay@"])
+@pytest.mark.parametrize("name", ["crossplant-server", "crossplant-console", "crossplant-agent@", "crossplant-relay@"])
 def test_units_start_commands_that_exist(name: str) -> None:
     text = (DEPLOY / "systemd" / f"{name}.service").read_text(encoding="utf-8")
     words = re.findall(r"^ExecStart=/opt/crossplant/bin/crossplant (.*)$", text, re.MULTILINE)[0].split()
@@ -108,7 +111,8 @@ def test_units_start_commands_that_exist(name: str) -> None:
 
 @pytest.mark.parametrize("chart", ["crossplant-server", "crossplant-plant"])
 def test_charts_start_commands_that_exist(chart: str) -> None:
-    pod = one(objects(chart, {"mutualTls": True} if "server" in chart else {}), "StatefulSet")["spec"]["template"]
+    values = {"mutualTls": True, "console": {"enabled": True}} if "server" in chart else {}
+    pod = one(objects(chart, values), "StatefulSet")["spec"]["template"]
     for container in pod["spec"]["containers"]:
         words = container["args"]
         check_program(words)
@@ -116,7 +120,32 @@ def test_charts_start_commands_that_exist(chart: str) -> None:
 
 def check_program(words: list[str]) -> None:
     """A command line without the program's name, as the program itself would read it."""
+    if words[0] == "console":  # it serves without a word more
+        typer.main.get_command(console_app).make_context("console", list(words[1:]))
+        return
     check_command(typer.main.get_command({"server": server_app, "client": client_app}[words[0]]), words[1:])
+
+
+@pytest.mark.parametrize("way", ["unit", "compose", "chart"])
+def test_a_console_that_others_reach_has_tls_in_front_of_it_and_believes_one_proxy(way: str) -> None:
+    """By the console's own rule: it refuses to listen beyond the machine without."""
+    chart = one(objects("crossplant-server", {"console": {"enabled": True}}), "StatefulSet")["spec"]["template"]
+    text = (DEPLOY / "systemd" / "crossplant-console.service").read_text(encoding="utf-8")
+    words = {
+        "unit": re.findall(r"^ExecStart=/opt/crossplant/bin/crossplant (.*)$", text, re.MULTILINE)[0].split(),
+        "compose": read_compose("server")["services"]["console"]["command"],
+        "chart": chart["spec"]["containers"][1]["args"],
+    }[way]
+    given = typer.main.get_command(console_app).make_context("console", list(words[1:])).params
+    names = tuple(given["allow_host"] or ())
+    listening = Listening(
+        given["host"], given["port"], proxies=tuple(given["behind_proxy"] or ()), names=names
+    ).checked()
+    assert listening.secure == (way != "unit")
+    assert listening.port == PORT
+    if way == "compose":
+        (network,) = read_compose("server")["networks"]["console"]["ipam"]["config"]
+        assert listening.proxies == (network["gateway"],)
 
 
 def check_command(group: Any, words: list[str]) -> None:

@@ -78,7 +78,7 @@ def test_what_the_units_hide_is_there_before_they_start() -> None:
 
 # ---- compose ----
 
-SERVICES = [("server", "server"), ("server", "operator"), ("plant", "agent"), ("plant", "relay")]
+SERVICES = [("server", "server"), ("server", "console"), ("server", "operator"), ("plant", "agent"), ("plant", "relay")]
 HARMLESS = frozenset({"command", "depends_on", "stop_grace_period", "environment"})
 
 
@@ -113,11 +113,11 @@ def test_a_service_that_gains_a_right_is_noticed() -> None:
         assert compose_gaps("relay", relay | more), more
 
 
-def test_the_gateways_port_is_all_that_compose_publishes() -> None:
+def test_the_gateways_port_is_all_that_compose_publishes_beyond_the_machine() -> None:
     services = read_compose("server")["services"] | read_compose("plant")["services"]
-    assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
-        "server": ["9443:9443"]
-    }
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"server": ["9443:9443"], "console": ["127.0.0.1:8321:8321"]}
+    assert not set(services["console"]["networks"]) & set(services["server"]["networks"])
 
 
 def test_the_coordinators_processes_have_no_key_that_makes_plants_or_signs_runs() -> None:
@@ -188,9 +188,12 @@ def pod(chart: str, values: Tree | None = None) -> Tree:
     return spec
 
 
-@pytest.mark.parametrize("chart", CHARTS)
-def test_a_pod_lacks_nothing(chart: str) -> None:
-    assert pod_gaps(pod(chart)) == []
+PODS: list[tuple[str, Tree]] = [(chart, {}) for chart in CHARTS] + [(CHARTS[0], {"console": {"enabled": True}})]
+
+
+@pytest.mark.parametrize(("chart", "values"), PODS)
+def test_a_pod_lacks_nothing(chart: str, values: Tree) -> None:
+    assert pod_gaps(pod(chart, values)) == []
 
 
 def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -206,9 +209,9 @@ def without(tree: Tree, path: tuple[str, ...]) -> None:
     del tree[path[-1]]
 
 
-@pytest.mark.parametrize("chart", CHARTS)
-def test_a_setting_that_a_pod_loses_is_missed(chart: str) -> None:
-    whole = pod(chart)
+@pytest.mark.parametrize(("chart", "values"), PODS)
+def test_a_setting_that_a_pod_loses_is_missed(chart: str, values: Tree) -> None:
+    whole = pod(chart, values)
     groups = {"fsGroup", "fsGroupChangePolicy"}  # who owns the volumes: without them nothing starts
     paths = [path for path in leaves(whole["securityContext"], ("securityContext",)) if path[-1] not in groups]
     paths += [("automountServiceAccountToken",), ("enableServiceLinks",)]
@@ -240,6 +243,32 @@ def test_in_a_pod_the_relay_has_no_data_and_the_agent_no_key() -> None:
     assert mounts(relay) == {"config": True, "keys": True, "relay": False, "socket": True, "relay-tmp": False}
     users = {part["name"]: part["securityContext"]["runAsUser"] for part in (agent, relay)}
     assert users == {"agent": 10001, "relay": 10002}
+
+
+def test_in_a_pod_the_console_has_the_store_and_nothing_of_the_federation() -> None:
+    server, console = pod(CHARTS[0], {"console": {"enabled": True}})["containers"]
+    assert mounts(console) == {"state": False, "console-tmp": False}
+    (state,) = [mount for mount in console["volumeMounts"] if mount["name"] == "state"]
+    assert (state["mountPath"], state["subPath"]) == ("/store", "store")
+    assert "--store=/state/store" in server["args"]
+    assert [port["containerPort"] for port in console["ports"]] == [8321]
+
+
+def test_a_pod_that_sleeps_has_no_console() -> None:
+    sleeping = pod(CHARTS[0], {"console": {"enabled": True}, "maintenance": True})
+    assert [container["name"] for container in sleeping["containers"]] == ["server"]
+
+
+def test_a_cluster_lets_in_to_the_console_only_whom_its_values_name() -> None:
+    values = {"console": {"enabled": True, "proxy": [{"podSelector": {"matchLabels": {"app": "ingress"}}}]}}
+    gateway, console = one(objects(CHARTS[0], values), "NetworkPolicy")["spec"]["ingress"]
+    assert gateway == {"ports": [{"port": "gateway"}]}
+    assert console == {"ports": [{"port": "console"}], "from": values["console"]["proxy"]}
+    services = {
+        each["metadata"]["name"]: each["spec"] for each in objects(CHARTS[0], values) if each["kind"] == "Service"
+    }
+    assert services["fed-console"]["type"] == "ClusterIP"
+    assert [port["targetPort"] for port in services["fed"]["ports"]] == ["gateway"]
 
 
 def test_a_cluster_lets_in_to_the_gateway_and_nowhere_else() -> None:

@@ -17,6 +17,7 @@ from tests.support.charts import CHARTS, lint, objects
 from tests.support.deploy import DEPLOY, UNITS, read_compose
 
 YAML = [*DEPLOY.glob("compose/*.yaml"), *DEPLOY.glob("helm/*/values.yaml"), *DEPLOY.glob("helm/*/Chart.yaml")]
+YAML += DEPLOY.glob("prometheus/*.yaml")
 MOST_EXPOSED = 20
 """Tenths: what `systemd-analyze security` calls OK ends at 4.9, what it calls safe at 2."""
 
@@ -38,7 +39,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_yaml_file_is_tidy() -> None:
     done = tool("yamllint", "--strict", "-c", DEPLOY / ".yamllint", *YAML)
-    assert len(YAML) == 6
+    assert len(YAML) == 8
     assert done.returncode == 0, done.stdout
 
 
@@ -60,9 +61,10 @@ def test_hadolint_has_nothing_to_say_of_the_dockerfile() -> None:
 
 
 def test_nginx_can_read_its_configuration(tmp_path: Path) -> None:
-    """By its own grammar, directives in the wrong place included; it is an include for the `http` block."""
+    """By its own grammar, directives in the wrong place included; each is an include for the `http` block."""
     whole = tmp_path / "nginx.conf"
-    whole.write_text(f"events {{}}\nhttp {{\n include {DEPLOY / 'nginx.conf'};\n}}\n", encoding="utf-8")
+    includes = "".join(f" include {DEPLOY / name};\n" for name in ("nginx.conf", "nginx-console.conf"))
+    whole.write_text(f"events {{}}\nhttp {{\n{includes}}}\n", encoding="utf-8")
     found = crossplane.parse(str(whole), strict=True)
     assert found["status"] == "ok", found["errors"]
 
@@ -109,6 +111,7 @@ VARIANTS = [
     ("crossplant-server", {"mutualTls": True, "service": {"type": "ClusterIP"}, "storage": {"className": "fast"}}),
     ("crossplant-server", {"maintenance": True}),
     ("crossplant-server", {"image": {"digest": "sha256:" + "0" * 64}}),
+    ("crossplant-server", {"console": {"enabled": True}}),
     ("crossplant-plant", {}),
     ("crossplant-plant", {"storage": {"className": "fast"}, "nodeSelector": {"plant": "north"}}),
 ]
@@ -144,5 +147,5 @@ def test_no_file_holds_a_key_or_a_passphrase() -> None:
 
 def test_the_compose_files_hold_the_services_that_were_meant() -> None:
     """The linters above would pass an empty file."""
-    assert set(read_compose("server")["services"]) == {"server", "operator"}
+    assert set(read_compose("server")["services"]) == {"server", "console", "operator"}
     assert set(read_compose("plant")["services"]) == {"agent", "relay"}

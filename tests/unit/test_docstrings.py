@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 PACKAGES = ("shared", "client", "server", "simulations")
-PROGRAMS = {"shared.__main__"}
+PROGRAMS = {"shared.__main__", "server.store.migrations.env"}  # the second is run by alembic
 
 
 def _modules() -> list[str]:

@@ -401,7 +401,7 @@ def test_bundle_for_other_columns_is_refused(running: Bench) -> None:
 def test_bundle_of_an_older_format_is_refused(running: Bench) -> None:
     new = publish_again(running.made)
     path = running.made.folder / new / "bundle.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 2'))
+    path.write_text(path.read_text().replace('"format": 4', '"format": 2'))
     assert "older version wrote" in swaps(running.run(40))[0].told
 
 

@@ -20,11 +20,14 @@ from server.run.place import Endpoint, ServerPlace
 from server.run.roster import Site, read_node_key, read_sites, reconcile
 from server.run.runs import MOST_ATTEMPTS, Reaper, Submission, ask_for, tell_store, told_store, whole_location
 from server.run.superlink import executor
+from server.store.auditlog import Actor
+from server.store.registry import Registry
 from server.store.rows import RunStatus
 from server.store.store import RoundStore
 from shared.alone import alone
 from shared.config import RunConfig
 from shared.errors import FileTrouble, InvalidConfig, NotRunning, ServerRefused
+from tests.support import stores
 from tests.support.command import crossplant_here
 from tests.support.pki import digests
 
@@ -418,3 +421,77 @@ def test_the_endpoint_of_a_server_that_was_killed_is_stale(place: ServerPlace) -
 def test_a_federation_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileTrouble, match="is no folder"):
         ServerPlace.of(tmp_path / "none")
+
+
+class Ordered(Desk):
+    """A desk whose run is over, and has an order."""
+
+    def __init__(self, place: ServerPlace, status: RunStatus = RunStatus.FINISHED) -> None:
+        super().__init__(place)
+        self.look()
+        with RoundStore.open(self.store) as store:
+            for number in range(1, 3):
+                after = stores.state("r", number)
+                store.commit(stores.record(after), after)
+            store.finish_run("r", status, "why it stands so")
+        outcome = "completed" if status is RunStatus.FINISHED else "failed"
+        self.control.standings[1] = Standing("finished", outcome, "CP-301 RunFailed")
+        self.look()
+        with RoundStore.open(self.store) as store:
+            self.order = Registry(store).promote("r", 2, Actor("anna", "operator"), "try")
+
+    def stands(self) -> tuple[RunStatus, str, str]:
+        with RoundStore.open(self.store) as store:
+            info = store.run("r")
+            return info.status, info.note, Registry(store).orders("r")[0].state.value
+
+    def note(self) -> Submission:
+        return Submission.read(self.place.runs / "r.json")
+
+
+@pytest.mark.parametrize("status", [RunStatus.FINISHED, RunStatus.FAILED])
+def test_a_run_that_is_over_is_taken_up_for_an_order_alone(place: ServerPlace, status: RunStatus) -> None:
+    desk = Ordered(place, status)
+    assert desk.left() == []
+    desk.look()
+    assert (desk.note().stood, desk.note().roster, desk.note().carrier) == (status, ("north", "south"), 2)
+    with RoundStore.open(desk.store) as store:  # what the ServerApp does
+        after = stores.state("r", 3)
+        store.commit(stores.record(after), after, desk.order.id)
+        store.finish_run("r", status)
+    desk.control.standings[2] = Standing("finished", "completed", "")
+    desk.look()
+    desk.look()
+    assert desk.left() == []
+    assert len(desk.control.started) == 2
+    assert desk.stands()[0] is status
+    assert desk.stands()[2] == "done"
+
+
+def test_an_order_whose_process_can_never_succeed_is_given_up_and_the_run_stands_as_it_stood(
+    place: ServerPlace,
+) -> None:
+    desk = Ordered(place)
+    desk.look()
+    desk.control.standings[2] = Standing("finished", "failed", "CP-101 InvalidConfig")
+    desk.look()
+    desk.look()
+    assert desk.stands() == (RunStatus.FINISHED, "why it stands so", "failed")
+    assert (desk.left(), len(desk.control.started)) == ([], 2)
+    assert "CP-101" in desk.said[-1]
+
+
+def test_a_process_that_died_before_it_carried_an_order_out_is_followed_by_another(place: ServerPlace) -> None:
+    desk = Ordered(place)
+    desk.look()
+    desk.control.standings[2] = Standing("finished", "failed", "No heartbeat received from the task.")
+    desk.look()
+    assert (desk.note().stood, len(desk.control.started)) == (RunStatus.FINISHED, 3)
+
+
+def test_an_order_waits_while_another_run_is_under_way(place: ServerPlace) -> None:
+    desk = Ordered(place)
+    ask_for(place, desk.store, "other", RunConfig(), ("north", "south"))
+    desk.look()
+    assert [started["run"] for started in desk.control.started] == ["r", "other"]
+    assert desk.left() == ["other.json"]

@@ -55,7 +55,7 @@ def test_more_correct_guesses_refute_more_and_a_larger_epsilon_is_harder_to_refu
 
 @pytest.mark.parametrize(("canaries", "most"), [(20, 1.8), (100, 3.5), (1000, 5.8)])
 def test_no_audit_can_find_more_than_its_size_allows(canaries: int, most: float) -> None:
-    """The cap of notes/privacy.md, 2.7.5: a perfect attack."""
+    """A perfect attack, which guesses every canary."""
     assert epsilon_bound(Guesses(canaries, canaries, canaries), DELTA) == pytest.approx(most, abs=0.06)
 
 

@@ -48,7 +48,19 @@ def test_the_names_of_the_commands_are_fixed() -> None:
         for name, command in group.commands.items()  # type: ignore[attr-defined]
     }
     common = ["--json", "--run", "--store"]
-    assert options == {"list": common, "show": common, "compare": common, "export": [*common, "--to"]}
+    assert options == {
+        "list": ["--all", "--before", "--json", "--last", "--run", "--status", "--store"],
+        "runs": ["--json", "--last", "--store"],
+        "show": common,
+        "compare": common,
+        "watch": [*common, "--until-round"],
+        "promote": [*common, "--why"],
+        "rollback": [*common, "--to", "--why"],
+        "follow": [*common, "--why"],
+        "orders": ["--json", "--last", "--run", "--store"],
+        "export": [*common, "--to"],
+        "prune": ["--dry-run", "--json", "--keep", "--older-than", "--run", "--store", "--yes"],
+    }
 
 
 def test_list_as_json(store: str) -> None:

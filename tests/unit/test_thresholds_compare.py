@@ -16,6 +16,8 @@ from client.ingest.folder import write_site
 from shared.bundle.whole import read_bundle
 from shared.config import Recipe, ThresholdConfig
 from shared.detectors import build
+from shared.lag.pooled import LagSum, tag
+from shared.lag.sums import moments
 from shared.model import GlobalModel
 from shared.schema import SensorSchema
 from shared.series import SiteData
@@ -101,6 +103,23 @@ def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
     moving = {row["threshold"]["rule"] for row in found["rules"] if row["moving"]}
     assert moving <= {"ewma", "moving-percentile", "dspot", "settled"}
     assert {"ewma", "moving-percentile"} <= moving
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_a_judge_that_was_lent_other_plants_moments_is_said_to_be_another(tmp_path: Path, lent: bool) -> None:
+    """They come with the request to calibrate, and are not kept."""
+    write_site(tmp_path / "site", site())
+    (tmp_path / "plant.toml").write_text('name = "north"\ndata = "site"\n', encoding="utf-8")
+    torch.manual_seed(0)
+    model = GlobalModel(build(RECIPE.detector, 2).weights())
+    others = moments(np.random.default_rng(5).normal(size=(9000, 2)).clip(-3, 3), lags=RECIPE.lag.lags)
+    lag = LagSum(others.vector_Q, {tag("run", "south"): 1.0}) if lent else None
+    request = Request(Kind.CALIBRATE, "run", 1, RECIPE, model.digest, model, lag=lag)
+    PlantAgent(site(), tmp_path / "home" / "bundles").answer(encode_request(request))
+    done = crossplant_here("client", "thresholds", "--config", tmp_path / "plant.toml")
+    assert done.returncode == 0, done.stderr
+    assert ("was lent other plants' moments" in " ".join(done.stdout.split())) is lent
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_rate_that_the_data_cannot_carry_is_said_with_the_hours(home: Path) -> None:

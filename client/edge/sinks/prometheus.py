@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -20,6 +19,7 @@ from client.edge.records import Record
 from client.edge.sinks.base import Delivery, SinkSettings
 from shared.artefact import Artefact
 from shared.errors import InvalidConfig
+from shared.exposition import labelled, number
 
 _BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _MOST_REQUEST = 8192
@@ -125,7 +125,7 @@ class Metrics:
             if kind == "histogram":
                 lines += self._histogram(name)
             lines += (
-                f"{name}{_labels(labels)} {_number(value)}" for labels, value in self._values.get(name, {}).items()
+                f"{name}{labelled(labels)} {number(value)}" for labels, value in self._values.get(name, {}).items()
             )
         return "\n".join(lines) + "\n"
 
@@ -135,7 +135,7 @@ class Metrics:
             total += self._latencies[k]
             yield f'{name}_bucket{{le="{edge:g}"}} {total}'
         yield f'{name}_bucket{{le="+Inf"}} {self._latency_count}'
-        yield f"{name}_sum {_number(self._latency_sum)}"
+        yield f"{name}_sum {number(self._latency_sum)}"
         yield f"{name}_count {self._latency_count}"
 
     def _score(self, told: Mapping[str, Any]) -> None:
@@ -182,28 +182,6 @@ class Metrics:
         key = tuple(labels.items())
         if key in found or len(found) < _LABELS_MOST:
             found[key] = value
-
-
-def _labels(labels: tuple[tuple[str, str], ...]) -> str:
-    if not labels:
-        return ""
-    inner = ",".join(
-        '{}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
-        for name, value in labels
-    )
-    return f"{{{inner}}}"
-
-
-def _number(value: float) -> str:
-    """As Prometheus reads it.
-
-    Example:
-        >>> [_number(x) for x in (3.0, 0.5, math.inf, math.nan)]
-        ['3', '0.5', '+Inf', 'NaN']
-    """
-    if math.isfinite(value):
-        return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
-    return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")
 
 
 class Prometheus:

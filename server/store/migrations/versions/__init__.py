@@ -1,0 +1,1 @@
+"""One file a version of the store, with the tables as they were then."""

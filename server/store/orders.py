@@ -1,0 +1,97 @@
+"""Orders as the store keeps them: values, and what a round's transaction does with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.rounds import RoundRecord
+from server.store.auditlog import Actor, append
+from server.store.database import has_table
+from server.store.tables import OrderRow
+from shared.errors import StoreError
+
+COORDINATOR = Actor("coordinator", "system")
+
+
+class OrderAction(StrEnum):
+    """What an operator wants."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    FOLLOW = "follow"
+
+
+class OrderState(StrEnum):
+    """How an order stands."""
+
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    REPLACED = "replaced"
+
+
+HOLDS = (OrderState.OPEN.value, OrderState.DONE.value)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order; the fields are those of `server.store.tables.OrderRow`."""
+
+    id: int
+    run: str
+    action: OrderAction
+    target: int
+    model: str
+    made: str
+    who: str
+    why: str
+    state: OrderState
+    round: int | None
+
+    @property
+    def label(self) -> str:
+        """What its round is called."""
+        words = {OrderAction.ROLLBACK: "rollback to", OrderAction.PROMOTE: "promote", OrderAction.FOLLOW: "follow from"}
+        return f"{words[self.action]} round {self.target}"
+
+
+def carry_out(session: Session, order: int, record: RoundRecord) -> str:
+    """Enter into a round's transaction that it carried an order out; the digest of the order's model."""
+    row = session.get(OrderRow, order)
+    if row is None or row.model is None:
+        raise StoreError(f"order {order} is gone.", "Is another program writing the store?")
+    if row.state == OrderState.OPEN.value:
+        row.state = OrderState.DONE.value
+    row.round = record.number
+    detail = {"order": order, "round": record.number, "model": row.model, "plants": list(record.accepted)}
+    append(session, COORDINATOR, "carry out", target_of(order_of(row)), detail)
+    return row.model
+
+
+def held_model(session: Session, run: str) -> str | None:
+    """Digest of the model that a calibration of a run sends instead of the newest; None: the newest."""
+    query = select(OrderRow).where(OrderRow.run == run, OrderRow.state == OrderState.DONE.value)
+    row = session.scalars(query.order_by(OrderRow.round.desc(), OrderRow.id.desc()).limit(1)).first()
+    return None if row is None or row.action == OrderAction.FOLLOW.value else row.model
+
+
+def kept(session: Session) -> bool:
+    """Whether the store has orders; an older one has not."""
+    return has_table(session.connection(), OrderRow.__tablename__)
+
+
+def target_of(order: Order) -> str:
+    """What an order is about, for the audit log."""
+    return f"run {order.run}, round {order.target}"
+
+
+def order_of(row: OrderRow) -> Order:
+    """The order that a row keeps."""
+    assert row.target is not None
+    assert row.model is not None
+    action, state = OrderAction(row.action), OrderState(row.state)
+    return Order(row.id, row.run, action, row.target, row.model, row.made, row.who, row.why, state, row.round)

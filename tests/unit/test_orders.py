@@ -1,0 +1,251 @@
+"""An operator's order: promote, roll back, follow; carried out by the next round, told in the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from server.coordinator import Coordinator
+from server.rounds import RoundRecord, RunState
+from server.store.auditlog import Actor, entries, verify
+from server.store.registry import Order, OrderAction, OrderState, Registry, RunOrders
+from server.store.store import RoundStore
+from shared.config import RunConfig
+from shared.errors import InvalidConfig, ModelCorrupt, RoundNotFound
+from shared.wire.inventory import Kind
+from tests.support import plants
+from tests.support.puppets import Puppet, Stage
+
+ANNA = Actor("anna", "operator")
+RUN = "run"
+
+
+def config(**rounds: object) -> RunConfig:
+    clustering = {"clusters": 3, "seed_steps": 1, "refine_steps": 1}
+    given = {"pretrain": 1, "joint": 3, "deadline_s": 5.0, "quorum": 0.5, "calibrate_every": 1, **rounds}
+    return plants.settings(rounds=given, recipe={"clustering": clustering, "detector": {"window": 30}})
+
+
+@dataclass
+class Counted:
+    """The store, and the stage told which round it is."""
+
+    store: RoundStore
+    stage: Stage
+    after: dict[int, object]
+
+    def commit(self, record: RoundRecord, state: RunState, order: int | None = None) -> None:
+        self.store.commit(record, state, order)
+        self.stage.rounds_done = record.number
+        act = self.after.get(record.number)
+        if callable(act):
+            act()
+
+
+class Told(RunOrders):
+    """The run's orders, committed through the stage's journal."""
+
+    def __init__(self, journal: Counted, run: str) -> None:
+        super().__init__(journal.store, run)
+        self._journal = journal
+
+    def carry(self, choice, record, state) -> None:  # type: ignore[no-untyped-def]
+        self._journal.commit(record, state, choice.order)
+
+
+class Site:
+    """A run with its store, from the beginning or wherever it stands."""
+
+    def __init__(self, folder: Path, names: str = "abc", settings: RunConfig | None = None) -> None:
+        self.config = settings or config()
+        self.store = RoundStore.create(str(folder))
+        self.store.start_run(RUN, self.config)
+        self.registry = Registry(self.store)
+        self.stage = Stage([Puppet(name) for name in names])
+        self.after: dict[int, object] = {}
+
+    def run(self, only_orders: bool = False) -> list[RoundRecord]:
+        journal = Counted(self.store, self.stage, self.after)
+        coordinator = Coordinator(self.config, self.stage, journal, clock=self.stage.clock)
+        coordinator.orders = Told(journal, RUN)
+        state = self.store.latest_state(RUN) or RunState(RUN, self.config.digest)
+        self.stage.rounds_done = state.finished
+        (coordinator.carry_out_orders if only_orders else coordinator.run)(state)
+        return self.store.rounds(RUN)
+
+    def sent(self) -> list[str]:
+        """Digests of the models that plants were asked to calibrate, in order."""
+        return [packet.texts["model"] for packet, _ in self.stage.sent if packet.texts["kind"] == Kind.CALIBRATE]
+
+
+def number_of(records: list[RoundRecord], label: str) -> int:
+    return next(r.number for r in records if r.label == label)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_finished_run_brings_plants_to_the_chosen_model_in_one_round(site: Site) -> None:
+    records = site.run()
+    first = number_of(records, "calibrate 1")
+    state = site.store.latest_state(RUN)
+    order = site.registry.rollback(RUN, ANNA, "false alarms since Monday", to=first)
+    after = site.run()
+    assert [r.label for r in after[len(records) :]] == [f"rollback to round {first}"]
+    assert site.sent()[-1] == records[first - 1].model == order.model
+    assert after[-1].accepted == ("a", "b", "c")
+    ended = site.store.latest_state(RUN)
+    assert ended.model.digest == state.model.digest
+    assert ended.step == state.step
+    held = site.registry.chosen(RUN)
+    assert (held.state, held.round, held.id) == (OrderState.DONE, len(after), order.id)
+
+
+def test_the_audit_log_says_who_and_why(site: Site) -> None:
+    first = number_of(site.run(), "calibrate 1")
+    site.registry.rollback(RUN, ANNA, "false  alarms\nsince Monday", to=first)
+    site.run()
+    with site.store.session() as session:
+        carried, asked = entries(session)
+        assert verify(session).broken is None
+    assert (asked.who, asked.role, asked.action) == ("anna", "operator", "rollback")
+    assert asked.target == f"run {RUN}, round {first}"
+    assert asked.detail["why"] == "false alarms since Monday"
+    assert (carried.who, carried.action, carried.detail["plants"]) == ("coordinator", "carry out", ["a", "b", "c"])
+
+
+def test_an_order_during_a_run_is_the_very_next_round_and_training_goes_on_as_if_it_had_not_been(
+    tmp_path: Path,
+) -> None:
+    plain = Site(tmp_path / "plain")
+    undisturbed = plain.run()
+    site = Site(tmp_path / "disturbed")
+    first, during = number_of(undisturbed, "calibrate 1"), number_of(undisturbed, "train 3/3")
+    site.after = {during: lambda: site.registry.promote(RUN, first, ANNA, "it alarms less")}
+    records = site.run()
+    assert records[during].label == f"promote round {first}"
+    del records[during]
+    assert [r.model for r in records] == [r.model for r in undisturbed]
+    assert [r.label for r in records] == [r.label for r in undisturbed]
+
+
+def test_while_a_choice_holds_the_plans_calibrations_send_it_too(site: Site) -> None:
+    chosen = 7
+    site.after = {8: lambda: site.registry.promote(RUN, chosen, ANNA, "it alarms less")}
+    records = site.run()
+    held = records[chosen - 1].model
+    ordered, *later = site.sent()[-3:]
+    assert ordered == held
+    assert set(later) == {held} != {records[-1].model}
+
+
+def test_to_follow_lets_the_newest_model_go_out_at_once_and_from_then_on(site: Site) -> None:
+    records = site.run()
+    first = number_of(records, "calibrate 1")
+    site.registry.promote(RUN, first, ANNA, "try")
+    site.run()
+    site.registry.follow(RUN, ANNA, "enough")
+    site.run()
+    assert site.sent()[-2:] == [records[first - 1].model, records[-1].model]
+    assert RunOrders(site.store, RUN).choice() is None
+
+
+def test_to_roll_back_without_a_round_means_what_plants_scored_by_before(site: Site) -> None:
+    records = site.run()
+    calibrated = [r.number for r in records if r.label.startswith("calibrate")]
+    models = {n: records[n - 1].model for n in calibrated}
+    assert site.registry.before(RUN) == max(n for n in calibrated if models[n] != models[calibrated[-1]])
+    site.registry.promote(RUN, calibrated[0], ANNA, "try")
+    site.run()
+    back = site.registry.rollback(RUN, ANNA, "worse")
+    assert back.model == models[calibrated[-1]]
+
+
+def test_nothing_to_go_back_to_is_said(tmp_path: Path) -> None:
+    site = Site(tmp_path, settings=config(calibrate_every=0, joint=1))
+    with pytest.raises(RoundNotFound, match="no model yet"):
+        site.registry.before(RUN)
+    site.run()
+    with pytest.raises(RoundNotFound, match="one model only"):
+        site.registry.rollback(RUN, ANNA, "back")
+
+
+def test_a_newer_order_replaces_one_that_waits(site: Site) -> None:
+    records = site.run()
+    one = site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "one")
+    two = site.registry.promote(RUN, number_of(records, "calibrate 2"), ANNA, "two")
+    assert [(o.id, o.state) for o in site.registry.orders(RUN)] == [
+        (two.id, OrderState.OPEN),
+        (one.id, OrderState.REPLACED),
+    ]
+    assert len(site.run()) == len(records) + 1
+    assert site.sent()[-1] == two.model
+
+
+def test_without_a_quorum_an_order_is_tried_again_then_given_up_and_the_run_stays_what_it_was(tmp_path: Path) -> None:
+    site = Site(tmp_path, settings=config(max_skips=2))
+    records = site.run()
+    state = site.store.latest_state(RUN)
+    site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "try")
+    site.stage.absent = {0, 1}
+    after = site.run()
+    assert [r.status.value for r in after[len(records) :]] == ["skipped", "skipped"]
+    assert site.registry.orders(RUN)[0].state is OrderState.FAILED
+    ended = site.store.latest_state(RUN)
+    assert (ended.step, ended.skips, ended.model.digest) == (state.step, 0, state.model.digest)
+    with site.store.session() as session:
+        assert "quorum" in entries(session)[0].detail["reason"]
+
+
+def test_of_a_failed_run_orders_are_carried_out_and_nothing_else(site: Site) -> None:
+    site.after = {12: _stop}
+    with pytest.raises(KeyboardInterrupt):
+        site.run()
+    first = number_of(site.store.rounds(RUN), "calibrate 1")
+    site.after = {}
+    site.registry.rollback(RUN, ANNA, "stop", to=first)
+    records = site.run(only_orders=True)
+    assert [r.label for r in records[12:]] == [f"rollback to round {first}"]
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_model_that_no_plant_can_score_by_cannot_be_ordered(site: Site) -> None:
+    records = site.run()
+    with pytest.raises(RoundNotFound, match="no clusters yet"):
+        site.registry.promote(RUN, number_of(records, "train 1/1"), ANNA, "try")
+    with pytest.raises(RoundNotFound, match="no round 99"):
+        site.registry.promote(RUN, 99, ANNA, "try")
+    assert site.registry.orders(RUN) == []
+    with site.store.session() as session:
+        assert entries(session) == []
+
+
+def test_a_model_file_that_is_gone_fails_the_order_not_the_run(site: Site, tmp_path: Path) -> None:
+    records = site.run()
+    order = site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "try")
+    (tmp_path / "models" / f"{order.model}.safetensors").unlink()
+    assert len(site.run()) == len(records)
+    assert site.registry.orders(RUN)[0].state is OrderState.FAILED
+    with pytest.raises(ModelCorrupt):
+        site.registry.promote(RUN, order.target, ANNA, "again")
+
+
+@pytest.mark.parametrize("why", ["", "   ", "a\x1b[2Jb", "x" * 1001])
+def test_a_reason_is_asked_for_and_is_text(site: Site, why: str) -> None:
+    records = site.run()
+    with pytest.raises(InvalidConfig):
+        site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, why)
+
+
+def test_what_was_ordered_is_protected_from_pruning(site: Site) -> None:
+    records = site.run()
+    order: Order = site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "keep")
+    assert site.registry.protected() == {order.model}
+    assert order.action is OrderAction.PROMOTE
