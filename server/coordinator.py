@@ -78,7 +78,7 @@ class Coordinator:
     charge: Callable[[int, str, float], None] = unaccounted
     start: Weights | None = None
     orders: Orders = field(default_factory=NoOrders)
-    _tries: int = 0
+    _tries: tuple[int, int] = (0, 0)  # which order was tried, and how often in vain
     _there: Attendance = field(default_factory=Attendance)
     _replays: Replays = field(default_factory=Replays)
 
@@ -94,27 +94,29 @@ class Coordinator:
         """
         if state.config_digest != self.config.digest:
             raise InvalidConfig(f"the settings of run {state.run!r} were changed since it began.", _KEEP)
-        steps, state = phases.plan(self.config), replace(state, skips=0)
-        if state.step > 0 and (state.step < len(steps) or self._ordered(state)):
-            self._roll_call(state)
-        while True:
-            if (choice := self._ordered(state)) is not None:
-                state = self._carry_out(state, choice)
-            elif state.step < len(steps):
-                state = self._proceed(state, steps[state.step])
-            else:
-                return state
+        return self._go_on(replace(state, skips=0), phases.plan(self.config))
 
     def carry_out_orders(self, state: RunState) -> RunState:
         """Carry out what operators ordered, and nothing else of the plan: for a run that failed."""
-        if state.step > 0 and self._ordered(state):
-            self._roll_call(state)
-        while (choice := self._ordered(state)) is not None:
-            state = self._carry_out(state, choice)
-        return state
+        return self._go_on(state, ())
 
-    def _proceed(self, state: RunState, step: Step) -> RunState:
-        outcome = self._round(state, step)
+    def _go_on(self, state: RunState, steps: tuple[Step, ...]) -> RunState:
+        """Orders first, then the next step. What operators want is asked once a round: it has one model."""
+        known = state.step == 0  # the describe round finds out who is there
+        while True:
+            choice = self.orders.choice() if state.members else None
+            if not (choice is not None and choice.open) and state.step >= len(steps):
+                return state
+            if not known:
+                self._roll_call(state)
+                known = True  # it took its time: what is wanted may be something else by now
+            elif choice is not None and choice.open:
+                state = self._carry_out(state, choice)
+            else:
+                state = self._proceed(state, steps[state.step], choice)
+
+    def _proceed(self, state: RunState, step: Step, choice: Choice | None) -> RunState:
+        outcome = self._round(state, step, choice)
         self.journal.commit(outcome.record, outcome.state)
         self.observer.round_finished(outcome.record)
         if isinstance(outcome, Failed):
@@ -124,22 +126,16 @@ class Coordinator:
 
     # ---- what operators order ----------------------------------------------------------------------------------------
 
-    def _ordered(self, state: RunState) -> Choice | None:
-        """The order that waits for a round; none does before there are plants."""
-        choice = self.orders.choice() if state.members else None
-        return choice if choice is not None and choice.open else None
-
     def _carry_out(self, state: RunState, choice: Choice) -> RunState:
         """A round for an order. Without a quorum it is tried again, as often as any other round."""
         outcome = self._calibrate(state, order_step(choice), choice, planned=False)
         if isinstance(outcome, Committed):
-            self._tries = 0
             self.orders.carry(choice, outcome.record, outcome.state)
         else:
-            self._tries += 1
+            order, tries = self._tries
+            self._tries = choice.order, 1 + (tries if order == choice.order else 0)
             self.journal.commit(outcome.record, outcome.state)
-            if self._tries >= self.config.rounds.max_skips:
-                self._tries = 0
+            if self._tries[1] >= self.config.rounds.max_skips:
                 self.orders.give_up(choice, f"round {outcome.record.number}: {outcome.record.reason}")
         self.observer.round_finished(outcome.record)
         return outcome.state
@@ -149,7 +145,7 @@ class Coordinator:
         conducted = self._conduct(replace(state, model=choice.model), step)
         return settle_choice(state, step, self.config, conducted, planned)
 
-    def _round(self, state: RunState, step: Step) -> Outcome:
+    def _round(self, state: RunState, step: Step, choice: Choice | None) -> Outcome:
         if step.action is Action.DESCRIBE:
             conducted, described = self._describe(state, step)
             outcome: Outcome = settle_describe(state, step, self.config, conducted, described, self.start)
@@ -157,7 +153,7 @@ class Coordinator:
             return outcome
         if step.action is Action.MOMENTS and phases.lags(state, self.config) is None:
             return unasked(state, step, datetime.now(UTC))
-        if step.action is Action.CALIBRATE and (choice := self.orders.choice()) is not None and choice.holds:
+        if step.action is Action.CALIBRATE and choice is not None and choice.holds:
             return self._calibrate(state, step, choice, planned=True)
         return settle(state, step, self.config, self._conduct(state, step))
 

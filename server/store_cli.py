@@ -94,6 +94,25 @@ def migrate(store: Store, as_json: AsJson = False) -> None:
     return print_lines([f"The store was of version {before or 'none'} and is of version {HEAD} now."])
 
 
+@store_app.command("export-mlflow")
+def export_mlflow(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Which run.")],
+    store: Store,
+    uri: Annotated[str, typer.Option("--uri", metavar="URI", help="MLflow's tracking URI.")],
+    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Its name there.")] = "crossplant",
+    as_json: AsJson = False,
+) -> None:
+    """Enter a run's settings and figures in MLflow; again, only what is new."""
+    from server.store.mlflow_export import export_run
+    from server.store.store import RoundStore
+    from server.store.words import some
+
+    done = export_run(RoundStore.open(store, look=True), run, uri, experiment)
+    if as_json:
+        return print_json({"id": done.id, "rounds": done.rounds})
+    return print_lines([f"Run {run} is run {done.id} there; {some(done.rounds, 'round')} entered."])
+
+
 # ---- printing ----
 
 

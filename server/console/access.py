@@ -28,7 +28,7 @@ from shared.errors import StoreError
 _LOG = logging.getLogger(__name__)
 _WRONG = "The name or the password is wrong."
 _NAME_LONGEST_S = 30.0
-"""Whoever knows an account's name can make its owner wait that long, and no longer."""
+"""Whoever knows an account's name can make its owner wait that long, where they did not log in before."""
 _ADDRESS_LONGEST_S = 900.0
 _ENTRIES_AT_ONCE, _ENTRY_EVERY_S = 20, 180.0
 
@@ -49,6 +49,7 @@ class Access:
         limits = settings.limits
         self._names = Backoff(2 * limits.tries, 1.0, _NAME_LONGEST_S, limits.keys)
         self._addresses = Backoff(limits.tries, 1.0, _ADDRESS_LONGEST_S, limits.keys)
+        self._proven: dict[tuple[str, str], None] = {}
         self._entries = Buckets(1 / _ENTRY_EVERY_S, _ENTRIES_AT_ONCE, 1)
         self._untold = 0
         self._once = ""
@@ -114,20 +115,30 @@ class Access:
         Raises:
             Denied: as for `log_in`.
         """
-        keys = ((self._names, name.casefold()[:64]), (self._addresses, block_of(address)))
-        if (wait := max(backoff.wait(key) for backoff, key in keys)) > 0:
+        key, block = name.casefold()[:64], block_of(address)
+        proven = (name, block) in self._proven
+        if (wait := self._addresses.begin(block)) > 0:
+            raise too_often(wait, "Too many logins failed.")
+        if not proven and (wait := self._names.begin(key)) > 0:
+            self._addresses.undo(block)
             raise too_often(wait, "Too many logins failed.")
         with self._store() as session:
             row = accounts.get(session, name)
             known, secret = row is not None, "" if row is None or row.disabled else row.secret
         if not passwords.matches(secret, password):
-            for backoff, key in keys:
-                backoff.fail(key)
             self._note_refusal(name if known else "", address)
             raise Denied(401, _WRONG, "Try again; an admin can set a new password.")
-        for backoff, key in keys:
-            backoff.clear(key)
+        self._addresses.undo(block)  # whoever has an account here may still guess at others
+        if not proven:
+            self._names.clear(key)
+            self._prove(name, block)
         return secret
+
+    def _prove(self, name: str, block: str) -> None:
+        """Guesses from elsewhere no longer make the owner wait where they logged in before."""
+        self._proven[name, block] = None
+        while len(self._proven) > self._settings.limits.keys:
+            self._proven.pop(next(iter(self._proven)), None)
 
     def _begin(self, name: str, secret: str, fresh: str, detail: dict[str, str]) -> Ticket:
         if self._settings.read_only:

@@ -58,7 +58,8 @@ def create_app(location: str, settings: ConsoleSettings) -> FastAPI:
     access = Access(store, settings)
     outside = [Middleware(Outermost, settings.secure), Middleware(Gate, access, settings, cookie)]
     app = FastAPI(title="Crossplant console", docs_url=None, redoc_url=None, openapi_url=None, middleware=outside)
-    app.state.console = Console(location, store, Reader(store), Registry(store), settings.read_only, _federation(store))
+    folder = settings.federation or _federation(store)
+    app.state.console = Console(location, store, Reader(store), Registry(store), settings.read_only, folder)
     app.state.access, app.state.settings, app.state.cookie = access, settings, cookie
     app.state.begun = oidc_login.Begun()
     for kind, handler in _HANDLERS.items():

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from server.console import figures
 from server.console.templating import path
-from server.store.reading import Reader, RunPage, Series
+from server.store.reading import Reader
+from server.store.shown import RunPage, Series
 
 FIRST = ("holdout_loss", "train_loss", "auprc", "false_alarms_per_day")
 """What is drawn first, where a run has it."""
 MOST = 8
 """Charts of a page."""
+NOT_DRAWN = frozenset({"calibrated", "own_model"})
+"""What is yes or no, and told in calibrations only: their pages have it."""
 LINES = 6
 """Plants that have a line each without being asked for."""
-_ROWS = 12
+_ROWS, _POINTS = 12, 60
 _EVERYBODY = "all plants"
 
 
@@ -53,19 +56,20 @@ def charts_of(reader: Reader, run: RunPage, plants: Sequence[str], chosen: str |
         plants: names of its plants.
         chosen: the plant whose curves are wanted beside those over all plants; None: of a few plants all.
     """
-    known = set(run.metrics) | set(run.plant_metrics)
+    known = (set(run.metrics) | set(run.plant_metrics)) - NOT_DRAWN
     named = [name for name in FIRST if name in known]
     named += sorted(name for name in known - set(FIRST) if len(name) <= figures.LONGEST)
     shown = (chosen,) if chosen is not None else tuple(plants) if len(plants) <= LINES else ()
-    return tuple(_chart(reader, run, name, shown, chosen, i) for i, name in enumerate(named[:MOST]))
+    named = named[:MOST]
+    told = {plant: reader.curves(run.info.name, named, plant, _POINTS) for plant in dict.fromkeys((None, chosen))}
+    return tuple(_chart(run, name, shown, [curves[i] for curves in told.values()], i) for i, name in enumerate(named))
 
 
-def _chart(reader: Reader, run: RunPage, name: str, shown: Sequence[str], chosen: str | None, place: int) -> Chart:
+def _chart(run: RunPage, name: str, shown: Sequence[str], told: Sequence[Series], place: int) -> Chart:
     metric, owner = figures.metric(name), run.info.name
     overall = (None,) if name in run.metrics else ()
-    told: list[str | None] = [*overall, *([chosen] if chosen is not None and name in run.plant_metrics else [])]
     lines: list[str | None] = [*overall, *(shown if name in run.plant_metrics else ())]
-    series = [reader.series(owner, name, plant, _ROWS) for plant in told]
+    series = [one for one in told if one.plant in lines]
     return Chart(
         f"chart-{place}",
         metric.title,
@@ -73,7 +77,7 @@ def _chart(reader: Reader, run: RunPage, name: str, shown: Sequence[str], chosen
         metric.help,
         tuple({"label": label(plant), "url": _url(owner, name, plant)} for plant in lines),
         _summary(metric, series[0]) if series else f"{metric.title}: a curve for each plant.",
-        tuple(label(plant) for plant in told),
+        tuple(label(one.plant) for one in series),
         _rows(series),
         run.info.rounds > _ROWS,
     )
@@ -91,7 +95,9 @@ def _url(run: str, metric: str, plant: str | None) -> str:
 def _rows(series: Sequence[Series]) -> tuple[tuple[int, tuple[float | None, ...]], ...]:
     by_round: list[dict[int, float | None]] = [dict(zip(one.numbers, one.values, strict=True)) for one in series]
     numbers = sorted({number for one in by_round for number in one}, reverse=True)
-    return tuple((number, tuple(one.get(number) for one in by_round)) for number in numbers)
+    rows = [(number, tuple(one.get(number) for one in by_round)) for number in numbers]
+    told = [row for row in rows if any(value is not None for value in row[1])]
+    return tuple(told[:: -(-len(told) // _ROWS)] if told else ())
 
 
 def _summary(metric: figures.Metric, series: Series) -> str:

@@ -62,6 +62,9 @@ def console(
     metrics_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its first line lets a scraper read /metrics from elsewhere.")
     ] = None,
+    federation: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The federation's folder, where the store lies elsewhere.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="console.toml: log in through OpenID Connect.")
     ] = None,
@@ -83,6 +86,7 @@ def console(
         hosts=listening.hosts(),
         proxied=bool(listening.proxies),
         metrics_token="" if metrics_token_file is None else _first_line(metrics_token_file, "token", shortest=16),
+        federation=None if federation is None else _federation(federation),
         provider=None if config is None else read_provider(config),
     )
     with bound(listening) as listener:
@@ -94,8 +98,9 @@ def console(
 def _greet(access: Any, place: str, listening: Any, port: int, read_only: bool) -> None:
     """Say where it is; to somebody who has no account yet, how to look around and how to make one."""
     from server.console.serve import is_loopback
+    from server.store.place import parse_place
 
-    url = listening.url(port)
+    place, url = parse_place(place).shown, listening.url(port)  # a URL may hold a password, and a journal keeps this
     _tell(f"The console of {place}{', read-only' if read_only else ''}: {url}/")
     if not access.nobody_yet():
         return
@@ -218,10 +223,10 @@ def _parent(context: typer.Context) -> str | None:
 def _changing(location: str) -> Iterator[tuple[Session, Actor]]:
     """A transaction on the accounts of a store, and who makes it: the user of this terminal."""
     from server.console.opening import opened
-    from server.store.auditlog import Actor
+    from server.rounds_cli.options import me
 
     with opened(location, read_only=False).session(writes=True) as session:
-        yield session, Actor(f"os:{getpass.getuser()}", "shell")
+        yield session, me()
 
 
 def _password(file: str | None) -> str:
@@ -235,6 +240,14 @@ def _password(file: str | None) -> str:
 
         raise InvalidConfig("the two passwords differ.", "Type it twice alike.")
     return first
+
+
+def _federation(folder: Path) -> Path:
+    from shared.errors import FileTrouble
+
+    if not (folder / "federation.toml").is_file():
+        raise FileTrouble(f"{folder} is no federation's folder.", "Give the one that `crossplant provision init` made.")
+    return folder
 
 
 def _first_line(file: Path, what: str, shortest: int = 1) -> str:

@@ -15,7 +15,7 @@ from server.console.asked import cursor, word
 from server.console.context import Console, User, console_of, user_of
 from server.console.templating import render
 from server.store.compare import compare_models, compare_rounds
-from server.store.reading import Candidate
+from server.store.shown import Candidate
 from shared.errors import CrossplantError
 
 router = APIRouter(include_in_schema=False)

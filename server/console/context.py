@@ -61,7 +61,7 @@ class Console:
         reader: its lean queries.
         registry: its orders.
         read_only: nothing is changed by anybody, and nothing at all is written to the store.
-        federation: the store's folder when it is a federation's (it has federation.toml); else None.
+        federation: the federation's folder (`--federation`, or the store's own when it has federation.toml); else None.
     """
 
     location: str

@@ -12,14 +12,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from server.console.context import Console, User, console_of, user_of
 from server.console.figures import visible
@@ -87,24 +89,27 @@ async def follow(request: Request, run: str, user: Annotated[User, Depends(user_
     console, streams = console_of(request), streams_of(request)
     await run_in_threadpool(console.reader.version, run)  # no such run: an answer, not a stream
     key = f"{user.name} {user.csrf}"
-    streams.enter(key)
     seen = request.headers.get("last-event-id") or request.query_params.get("since", "")
-    return StreamingResponse(
-        _told(request, console, run, seen[:64], streams, key),
+    told = _Stream(
+        _events(request, console, run, seen[:64], streams),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+    streams.enter(key)
+    told.over = partial(streams.leave, key)
+    return told
 
 
-async def _told(
-    request: Request, console: Console, run: str, seen: str, streams: Streams, key: str
-) -> AsyncIterator[str]:
-    """The events of one stream."""
-    try:
-        async for event in _events(request, console, run, seen, streams):
-            yield event
-    finally:
-        streams.leave(key)
+class _Stream(StreamingResponse):
+    """An answer that says when it is over, also when nobody ever read of it: an asker of HEAD, or one who left."""
+
+    over: Callable[[], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.over()
 
 
 async def _events(request: Request, console: Console, run: str, seen: str, streams: Streams) -> AsyncIterator[str]:

@@ -49,7 +49,9 @@ FAMILIES: Mapping[str, Family] = {
     "crossplant_plant_waited_for": Family("gauge", "1 for a plant that a round waits for; the first ten.", _PLANT),
     "crossplant_plant_rounds_total": Family("counter", "Rounds that asked the plant.", _PLANT),
     "crossplant_plant_accepted_rounds_total": Family("counter", "Rounds in which it counted.", _PLANT),
-    "crossplant_plant_missed_rounds": Family("gauge", "Rounds since it counted last, up to the last that asked it.", _PLANT),
+    "crossplant_plant_missed_rounds": Family(
+        "gauge", "Rounds since it counted last, up to the last that asked it.", _PLANT
+    ),
     "crossplant_plant_bytes_total": Family("counter", "Payload to it (down) and from it (up).", (*_PLANT, "direction")),
     "crossplant_plant_last_seen_timestamp_seconds": Family("gauge", "When the last round it counted in began.", _PLANT),
     "crossplant_plant_live_round": Family("gauge", "Last round in which it calibrated and published.", _PLANT),

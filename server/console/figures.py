@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 DASH = "–"
 NARROW = "\N{NO-BREAK SPACE}"
@@ -36,7 +37,13 @@ class Metric:
 
 
 _KNOWN = (
-    Metric("holdout_loss", "Loss on held-out normal data", "MSE, scaled units", "lower", "of the model sent out"),
+    Metric(
+        "holdout_loss",
+        "Loss on held-out normal data",
+        "MSE, scaled units",
+        "lower",
+        "Of the global model that a round sends out",
+    ),
     Metric("train_loss", "Training loss", "MSE, scaled units", "lower"),
     Metric("cluster_loss", "Clustering loss", "nats", "lower"),
     Metric("auprc", "AUPRC", "0 to 1", "higher"),
@@ -44,17 +51,21 @@ _KNOWN = (
     Metric("event_recall", "Events noticed", "share", "higher"),
     Metric("delay_s", "Delay until an event is noticed", "s", "lower"),
     Metric("false_alarms_per_day", "False alarms a day", "a day", "lower"),
-    Metric("update_norm", "Size of the update", "L2 norm", "", "how far a plant's weights moved from those sent"),
-    Metric("cosine", "Cosine to the mean update", "-1 to 1", "", "1: the way of all others; below 0: against it"),
-    Metric("epsilon", "Epsilon spent", "epsilon", "lower", "of the plant's privacy ledger"),
+    Metric("update_norm", "Size of the update", "L2 norm", "", "How far a plant's weights moved from those sent"),
+    Metric(
+        "update_cosine", "Cosine to the mean update", "-1 to 1", "", "1: the way of all others; below 0: against it"
+    ),
+    Metric("clipped", "Update shortened to", "share of its length", "", "1 or missing: it was not"),
+    Metric("epsilon", "Epsilon spent", "epsilon", "lower", "Of the plant's privacy ledger"),
     Metric("clip", "Clip of each record's gradient", "L2 norm"),
     Metric("below", "Records below the clip", "share"),
-    Metric("own_model", "Keeps its own model", "share of plants"),
-    Metric("calibrated", "Calibrated", "share of plants"),
+    Metric("own_model", "Keeps its own model", "1: yes; share of plants"),
+    Metric("calibrated", "Calibrated", "1: yes; share of plants"),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _KNOWN}
 
 
+@lru_cache(1024)
 def metric(name: str) -> Metric:
     """What a figure is; one that nobody described has its name for a title.
 

@@ -73,7 +73,7 @@ class Backoff:
         self._free, self._first_s, self._longest_s = free, first_s, longest_s
         self._keys, self._clock = keys, clock
         self._known: OrderedDict[str, _Failures] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def wait(self, key: str) -> float:
         """Seconds until the key may try again; 0.0: now."""
@@ -94,6 +94,24 @@ class Backoff:
             self._known[key] = found
             if len(self._known) > self._keys:
                 self._known.popitem(last=False)
+
+    def begin(self, key: str) -> float:
+        """A try that counts as failed until `undo` or `clear`, so that tries at the same time count too.
+
+        Returns:
+            Seconds until the key may try; 0.0: it does now.
+        """
+        with self._lock:
+            if (wait := self.wait(key)) == 0:
+                self.fail(key)
+            return wait
+
+    def undo(self, key: str) -> None:
+        """The last try did not fail; those before it did."""
+        with self._lock:
+            found = self._known.get(key)
+            if found is not None:
+                found.count, found.until = found.count - 1, self._clock()
 
     def clear(self, key: str) -> None:
         """The key did not fail."""

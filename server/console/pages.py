@@ -18,7 +18,7 @@ from server.console.results import COLUMNS, results_of
 from server.console.standing import live, settings_of, strip
 from server.console.templating import path, render
 from server.rounds import Status
-from server.store.reading import RunPage
+from server.store.shown import RunPage
 
 router = APIRouter(include_in_schema=False)
 ROWS, ROUNDS = 25, 12

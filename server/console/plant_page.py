@@ -19,7 +19,7 @@ from server.console.context import User, console_of, user_of
 from server.console.figures import number
 from server.console.templating import path, render
 from server.rounds import JOINED
-from server.store.reading import Attempt, Series
+from server.store.shown import Attempt, Series
 
 router = APIRouter(include_in_schema=False)
 ROWS = 12

@@ -121,13 +121,16 @@ async def on_error(request: Request, error: Exception) -> Response:
     if status >= 500:
         _LOG.error("%s %s: %s", request.method, ascii(request.url.path), error)
     headers = {"Retry-After": "5"} if status == 503 else None
-    return answer(request, status, error.code, _without_place(request, error.cause), error.cure, headers)
+    return answer(request, status, error.code, _without_place(request, error.cause, status), error.cure, headers)
 
 
-def _without_place(request: Request, cause: str) -> str:
-    """A sentence that does not say where on the machine the store is: that is for its log."""
+def _without_place(request: Request, cause: str, status: int) -> str:
+    """A sentence that does not say where on the machine, or on the network, the store is: that is for its log."""
     location: str = request.app.state.console.location
-    for place in (parse_place(location).shown, str(Path(location).absolute())):
+    known = parse_place(location)
+    if known.file is None and status == 503:  # a driver names hosts, ports, sockets and users in its own words
+        return "the store cannot be read or written just now; the console's log says why."
+    for place in (known.shown, str(Path(location).absolute())):
         cause = cause.replace(place, "the store") if place.startswith("/") or "://" in place else cause
     return cause
 

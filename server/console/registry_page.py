@@ -19,13 +19,15 @@ from server.console.context import Role, User, console_of, needs, user_of
 from server.console.forms import form_of
 from server.console.templating import path, render
 from server.store.export import export_round
-from server.store.registry import LONGEST_WHY
+from server.store.registry import LONGEST_WHY, Order, OrderAction, OrderState, Registry
 from server.store.retention import Policy, Pruned, foresee, prune
 
 router = APIRouter(include_in_schema=False)
 ROWS = 25
 MODELS = 10
 """Newest rounds whose models are listed."""
+LOOKED = 200
+"""Newest orders among which the one is looked for that holds."""
 Form = Annotated[Mapping[str, str], Depends(form_of)]
 Operator = Annotated[User, Depends(needs(Role.OPERATOR))]
 Admin = Annotated[User, Depends(needs(Role.ADMIN))]
@@ -44,7 +46,8 @@ def registry(request: Request, run: str, user: Annotated[User, Depends(user_of)]
         "registry.html",
         run=run,
         page=page,
-        chosen=console.registry.chosen(run),
+        waiting=console.registry.open_order(run),
+        held=_held(console.registry, run),
         orders=orders[:ROWS],
         older=path("runs", run, "registry", before=orders[ROWS - 1].id) if len(orders) > ROWS else None,
         newest=path("runs", run, "registry") if before else None,
@@ -57,6 +60,13 @@ def registry(request: Request, run: str, user: Annotated[User, Depends(user_of)]
         pruned=cursor(request, "pruned"),
         longest=LONGEST_WHY,
     )
+
+
+def _held(registry: Registry, run: str) -> Order | None:
+    """The order that was carried out last; None: there is none, or it says to follow the newest."""
+    done = (order for order in registry.orders(run, limit=LOOKED) if order.state is OrderState.DONE)
+    found = next(done, None)
+    return found if found is not None and found.action is not OrderAction.FOLLOW else None
 
 
 def _foreseen(request: Request, run: str, keep: int) -> Pruned:

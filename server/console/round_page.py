@@ -13,12 +13,16 @@ from starlette.responses import Response
 
 from server.console.asked import whole
 from server.console.context import Console, User, console_of, user_of
+from server.console.figures import LONGEST
 from server.console.standing import settings_of
 from server.console.templating import render
 from server.rounds import ClusterReport, PlantReport, RoundRecord
+from server.store.retention import pruned_on
 from shared.config import PrivacyConfig
 
 router = APIRouter(include_in_schema=False)
+COLUMNS, MORE = ("holdout_loss", "train_loss", "update_norm", "update_cosine", "clipped", "epsilon"), 6
+"""Figures of the cohort's table that come first, and how many others there may be."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ def show(request: Request, run: str, number: str, user: Annotated[User, Depends(
         "round.html",
         run=run,
         record=record,
+        pruned=pruned_on(console.store, run, record.number) if record.model else None,
         last=last[0].number if last else record.number,
         parts=durations(record),
         spots=spots(record.clusters) if record.clusters else (),
         reach=_reach(record.clusters) if record.clusters else 0.0,
         privacy=_privacy(console, run),
+        columns=columns(record),
         computing=computing,
         transfer=transfer,
     )
@@ -86,6 +92,13 @@ def show(request: Request, run: str, number: str, user: Annotated[User, Depends(
 def _privacy(console: Console, run: str) -> PrivacyConfig | None:
     found = settings_of(console, run)
     return found.recipe.privacy if found is not None and found.recipe.privacy.on else None
+
+
+def columns(record: RoundRecord) -> tuple[str, ...]:
+    """Figures that at least one plant told, the usual ones first; not all, of plants that tell a thousand."""
+    told = {name for plant in record.plants for name in plant.metrics if len(name) <= LONGEST}
+    first = [name for name in COLUMNS if name in told]
+    return (*first, *sorted(told - set(COLUMNS))[:MORE])
 
 
 def computing(plant: PlantReport) -> float:
@@ -113,7 +126,7 @@ def durations(record: RoundRecord) -> tuple[Part, ...]:
     parts = [
         Part("Connecting", "until enough plants were there", "connect", known.get("muster", 0.0)),
         Part("Training and measuring", f"at the plant; {whose}", "train", worked),
-        Part("Transfer", f"its seconds beyond its own work; {whose}", "transfer", sent),
+        Part("Transfer", f"its other seconds, on the wire or waiting its turn; {whose}", "transfer", sent),
         Part("Waiting", "for replies that came later, or not at all", "wait", wait - worked - sent),
         Part("Aggregation", "at the server", "aggregate", known.get("aggregate", 0.0)),
     ]

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,12 +19,15 @@ from fastapi import FastAPI
 
 from server.console.events import stop
 from server.console.settings import LOOPBACK
+from server.run.patience import Lines, Protocol
 from shared.errors import FileTrouble, InvalidConfig, PortTaken
 
 _ELSEWHERE = (
     "Give --tls-cert and --tls-key; or let a proxy end TLS and name its address with --behind-proxy; "
     "or leave --host out and reach it through `ssh -L`."
 )
+LINES = Lines(head_s=15.0, idle_s=15.0, head=32 * 2**10, connections=500, an_address=200)
+"""What callers may hold; a browser opens six, and one for each page that follows a run."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +175,22 @@ def serve(app: FastAPI, listening: Listening, listener: socket.socket, say: Call
         say: gets lines for the log.
     """
     _log_to(say)
+    _Server(configured(app, listening)).run(sockets=[listener])
+
+
+def configured(app: FastAPI, listening: Listening, lines: Lines = LINES) -> uvicorn.Config:
+    """How uvicorn serves the console.
+
+    Args:
+        app: the console.
+        listening: how.
+        lines: what callers may hold; all who come through a proxy share its address.
+    """
     proxies = list(listening.proxies)
-    config = uvicorn.Config(
+    held = replace(lines, an_address=lines.connections) if proxies else lines
+    return uvicorn.Config(
         app,
+        http=type("_Patient", (Protocol,), {"lines": held}),  # httptools would take headers without an end
         log_config=None,
         access_log=False,
         server_header=False,
@@ -184,12 +200,11 @@ def serve(app: FastAPI, listening: Listening, listener: socket.socket, say: Call
         forwarded_allow_ips=proxies or "",
         ssl_certfile=listening.cert,
         ssl_keyfile=listening.key,
-        limit_concurrency=500,
-        timeout_keep_alive=15,
+        limit_concurrency=lines.connections,
+        timeout_keep_alive=int(lines.idle_s),
         timeout_graceful_shutdown=1,  # live pages hold their line for ever; they come back by themselves
-        h11_max_incomplete_event_size=32 * 1024,
+        h11_max_incomplete_event_size=lines.head,
     )
-    _Server(config).run(sockets=[listener])
 
 
 class _Lines(logging.Handler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ConsoleSettings:
         hosts: names by which it may be asked for; others are refused (DNS rebinding).
         proxied: requests come through a proxy: an address of this machine proves nothing.
         metrics_token: lets a scraper in from elsewhere; empty: only from this machine.
+        federation: the operator's folder: who is waited for, and whose certificate ends; None: the store's own folder,
+            where it is one.
         provider: vouches for people besides the local accounts.
         idle: how long a session lasts unused.
         longest: how long a session lasts.
@@ -62,6 +65,7 @@ class ConsoleSettings:
     hosts: frozenset[str] = LOOPBACK
     proxied: bool = False
     metrics_token: str = ""
+    federation: Path | None = None
     provider: IdentityProvider | None = None
     idle: timedelta = timedelta(hours=8)
     longest: timedelta = timedelta(hours=24)

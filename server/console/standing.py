@@ -15,8 +15,8 @@ from server.console.figures import moment
 from server.notice import Waits, read_waits
 from server.rounds import Phase
 from server.run.place import ServerPlace
-from server.store.reading import RoundLine, RunPage
 from server.store.rows import RunStatus
+from server.store.shown import RoundLine, RunPage
 from shared.config import RunConfig
 from shared.errors import CrossplantError
 

@@ -46,13 +46,13 @@ def opened_to_change(location: str, run: str | None) -> tuple[RoundStore, str]:
 
 def me() -> Actor:
     """Who is at the keyboard, as the audit log names them."""
-    import getpass
     import os
+    import pwd
 
     from server.store.auditlog import Actor
 
     try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user in this container
+        name = pwd.getpwuid(os.getuid()).pw_name  # not LOGNAME or USER, which anybody may set
+    except KeyError:  # no such user in this container
         name = str(os.getuid())
     return Actor(f"os:{name}", "shell")

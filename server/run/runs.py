@@ -221,13 +221,22 @@ class Reaper:
         """Where nothing is under way, a run that is over is taken up once more for an operator's order alone."""
         if not ordered or any((self._place.runs / f"{info.name}.json").exists() for info in known):
             return
+        damaged: InvalidConfig | None = None
         for info in known:
             note = self._place.runs / f"{info.name}{_FAILED if info.status is RunStatus.FAILED else _DONE}"
-            if info.name in ordered and info.status in (RunStatus.FINISHED, RunStatus.FAILED) and note.is_file():
-                roster = Submission.read(note).roster
+            if info.name not in ordered or info.status not in (RunStatus.FINISHED, RunStatus.FAILED):
+                continue
+            try:
+                roster = Submission.read(note).roster if note.is_file() else ()
+            except InvalidConfig as error:  # orders for other runs go on
+                damaged = damaged or error
+                continue
+            if roster:
                 Submission(info.name, roster, rounds=info.rounds, stood=info.status).write(self._place.runs)
                 self._say(f"run {info.name}: taken up for an operator's order.")
                 return
+        if damaged is not None:
+            raise damaged
 
     def _look_at(self, control: Control, submission: Submission, path: Path, info: RunInfo) -> None:
         if submission.carrier is None:
@@ -237,8 +246,9 @@ class Reaper:
             return self._end_orphan(control, submission)
         done = standing is not None and standing.outcome == "completed"
         if info.status is RunStatus.FINISHED if submission.stood is None else done:
-            path.replace(path.with_suffix(_FAILED if info.status is RunStatus.FAILED else _DONE))
-            return self._say(f"run {submission.run}: {info.status.value}.")
+            stands = submission.stood or info.status  # which was read before its process set it back
+            path.replace(path.with_suffix(_FAILED if stands is RunStatus.FAILED else _DONE))
+            return self._say(f"run {submission.run}: {stands.value}.")
         why = "the SuperLink lost it" if standing is None else _reason(standing)
         exhausted = info.rounds == submission.rounds and submission.attempts >= MOST_ATTEMPTS
         if not _passing(why) and (_hopeless(why) or exhausted):

@@ -68,6 +68,14 @@ class Verdict:
     broken: int | None
 
 
+def hold(session: Session) -> None:
+    """Let no other change be entered until this transaction ends. Whoever reads first and changes by what it read calls
+    this before it reads; in SQLite a transaction that writes is alone anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE audit IN EXCLUSIVE MODE"))
+
+
 def append(session: Session, actor: Actor, action: str, target: str, detail: Mapping[str, Any]) -> str:
     """Enter a change in the transaction that makes it; its digest.
 
@@ -78,8 +86,7 @@ def append(session: Session, actor: Actor, action: str, target: str, detail: Map
         target: on what, such as `run a, round 7`.
         detail: what else there is to know, JSON; `why` among it.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("LOCK TABLE audit IN EXCLUSIVE MODE"))  # one at a time: each names the one before it
+    hold(session)  # one at a time: each names the one before it
     last = session.scalars(select(AuditRow).order_by(AuditRow.seq.desc()).limit(1)).first()
     seq, previous = (1, FIRST) if last is None else (last.seq + 1, last.digest)
     at = datetime.now(UTC).isoformat(timespec="milliseconds")

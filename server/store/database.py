@@ -179,9 +179,10 @@ def check_columns(connection: Connection) -> None:
     Raises:
         StoreUnreadable: one is missing.
     """
-    for name in sorted(store_tables(connection)):
-        found = {column["name"] for column in inspect(connection).get_columns(name)}
-        missing = {column.name for column in Base.metadata.tables[name].columns} - found
+    names = sorted(store_tables(connection))
+    columns = inspect(connection).get_multi_columns(filter_names=names) if names else {}
+    for (_, name), found in sorted(columns.items(), key=lambda each: each[0][1]):
+        missing = {column.name for column in Base.metadata.tables[name].columns} - {each["name"] for each in found}
         if missing:
             cause = f"the table {name!r} has no column {min(missing)!r}: another program or version made it."
             raise StoreUnreadable(cause, _FILE_CURE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,7 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.rounds import RoundRecord
-from server.store.auditlog import Actor, append
+from server.store.auditlog import Actor, append, hold
+from server.store.codec import RECORDS
 from server.store.database import has_table
 from server.store.tables import OrderRow
 from shared.errors import StoreError
@@ -61,11 +63,11 @@ class Order:
 
 def carry_out(session: Session, order: int, record: RoundRecord) -> str:
     """Enter into a round's transaction that it carried an order out; the digest of the order's model."""
+    hold(session)
     row = session.get(OrderRow, order)
     if row is None or row.model is None:
         raise StoreError(f"order {order} is gone.", "Is another program writing the store?")
-    if row.state == OrderState.OPEN.value:
-        row.state = OrderState.DONE.value
+    row.state = OrderState.DONE.value  # also where a newer one replaced it meanwhile: plants score by it until that is
     row.round = record.number
     detail = {"order": order, "round": record.number, "model": row.model, "plants": list(record.accepted)}
     append(session, COORDINATOR, "carry out", target_of(order_of(row)), detail)
@@ -90,8 +92,10 @@ def target_of(order: Order) -> str:
 
 
 def order_of(row: OrderRow) -> Order:
-    """The order that a row keeps."""
-    assert row.target is not None
-    assert row.model is not None
-    action, state = OrderAction(row.action), OrderState(row.state)
-    return Order(row.id, row.run, action, row.target, row.model, row.made, row.who, row.why, state, row.round)
+    """The order that a row keeps.
+
+    Raises:
+        StoreUnreadable: a column does not hold what it must.
+    """
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(Order)}
+    return RECORDS.decode(Order, fields, f"order {row.id}")

@@ -77,11 +77,18 @@ def below(column: Any, before: int | None) -> list[ColumnElement[bool]]:
     return [] if before is None else [column < max(-_INT64, min(before, _INT64))]
 
 
+_RUN = [column for column in RunRow.__table__.columns if column.name != "config"]
+
+
+def run_row(session: Session, name: str) -> Row[*tuple[Any, ...]] | None:
+    """A run without its settings; None where there is none."""
+    return session.execute(select(*_RUN).where(RunRow.name == name)).one_or_none()
+
+
 def run_rows(session: Session, before: int | None, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
     """Runs without their settings, the newest first, with the number of their last round."""
     last = select(func.max(RoundRow.number)).where(RoundRow.run == RunRow.name).scalar_subquery()
-    columns = [c for c in RunRow.__table__.columns if c.name != "config"]
-    query = select(*columns, last.label("rounds")).where(*below(RunRow.ordinal, before))
+    query = select(*_RUN, last.label("rounds")).where(*below(RunRow.ordinal, before))
     return session.execute(query.order_by(RunRow.ordinal.desc()).limit(limit)).all()
 
 
@@ -134,13 +141,19 @@ def metric_rows(session: Session, run: str, plant: str | None, points: int) -> l
     """
     table: Any = RoundRow if plant is None else UpdateRow
     mine = [table.run == run] if plant is None else [table.run == run, table.plant == plant]
-    ends = [select(end(table.number)).where(*mine).scalar_subquery() for end in (func.min, func.max)]
-    first, last = session.execute(select(*ends)).one()
+    first, last = _ends(session, table, mine)
     if last is None:
         return []
     numbers = {last} if points < 2 else {*_strides(session, table, mine, first, stride(last - first, points)), last}
     query = select(table.number, table.metrics).where(*mine, table.number.in_(numbers)).order_by(table.number)
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def _ends(session: Session, table: Any, mine: Sequence[Any]) -> tuple[Any, Any]:
+    """The first and the last number: a seek in the index for each, which SQLite does not do for both at once."""
+    ends = [select(end(table.number)).where(*mine).scalar_subquery() for end in (func.min, func.max)]
+    first, last = session.execute(select(*ends)).one()
+    return first, last
 
 
 def stride(span: int, points: int) -> int:
@@ -154,10 +167,17 @@ def stride(span: int, points: int) -> int:
 
 
 def _strides(session: Session, table: Any, mine: Sequence[Any], first: int, every: int) -> Sequence[int]:
-    """Numbers that are there, from the first on and at least so far apart: one seek in the index for each."""
-    at = select(literal(first, BigInteger).label("number")).cte("at", recursive=True)
-    following = select(func.min(table.number)).where(*mine, table.number >= at.c.number + every).scalar_subquery()
-    at = at.union_all(select(following.label("number")).where(at.c.number.is_not(None)))
+    """Numbers that are there, from the first on and at least so far apart: one seek in the index for each.
+
+    Every second step is longer by one: steps of a run come in turns, such as a training and its refreshes, and a stride
+    of the same length would meet one kind only.
+    """
+    odd = int(every > 1)
+    begin = select(literal(first, BigInteger).label("number"), literal(0, BigInteger).label("turn"))
+    at = begin.cte("at", recursive=True)
+    reach = at.c.number + every + at.c.turn
+    following = select(func.min(table.number)).where(*mine, table.number >= reach).scalar_subquery()
+    at = at.union_all(select(following.label("number"), odd - at.c.turn).where(at.c.number.is_not(None)))
     return session.scalars(select(at.c.number).where(at.c.number.is_not(None))).all()
 
 
@@ -189,8 +209,7 @@ def attempt_rows(
 def version_parts(session: Session, run: str) -> list[object]:
     """What changes when anything of a run does."""
     status, note = session.execute(select(RunRow.status, RunRow.note).where(RunRow.name == run)).one()
-    ends = select(func.min(RoundRow.number), func.max(RoundRow.number)).where(RoundRow.run == run)
-    parts: list[object] = [status, note, *session.execute(ends).one()]
+    parts: list[object] = [status, note, *_ends(session, RoundRow, [RoundRow.run == run])]
     if has_table(session.connection(), OrderRow.__tablename__):
         query = select(OrderRow.state, func.max(OrderRow.id), func.max(OrderRow.round), func.count())
         rows = session.execute(query.where(OrderRow.run == run).group_by(OrderRow.state).order_by(OrderRow.state))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from server.rounds import Phase, RoundRecord
@@ -21,7 +22,6 @@ from server.store.codec import RECORDS, storable
 from server.store.rows import RunInfo, read_info
 from server.store.shown import Attempt, Candidate, PlantLine, RoundLine, RunPage, Series
 from server.store.store import RoundStore
-from server.store.tables import RunRow
 from server.store.words import finite
 from shared.errors import RoundNotFound
 
@@ -150,7 +150,7 @@ class Reader:
         """
         with self._of(run) as (session, row):
             rows = queries.attempt_rows(session, row.name, storable(plant), before, _page(limit), refused)
-            return [_decoded(Attempt, found._mapping, f"run {row.name!r}") for found in rows]
+            return [_decoded(Attempt, dict(found._mapping), f"run {row.name!r}") for found in rows]
 
     def matrix(self, run: str, last: int = 20, metric: str = "holdout_loss") -> list[Candidate]:
         """The newest candidates on every plant, the newest first.
@@ -180,9 +180,14 @@ class Reader:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
-    def _of(self, run: str) -> Iterator[tuple[Session, RunRow]]:
+    def _of(self, run: str) -> Iterator[tuple[Session, Row[*tuple[Any, ...]]]]:
+        """A transaction, and the run's row without its settings."""
         with self._store.session() as session, queries.damage(f"run {run!r}"):
-            yield session, self._store.require(session, run)
+            row = queries.run_row(session, storable(run))
+            if row is None:
+                self._store.require(session, run)  # says which there are
+            assert row is not None
+            yield session, row
 
 
 def _page(limit: int) -> int:
@@ -199,7 +204,8 @@ def _plant(row: Mapping[str, Any]) -> PlantLine:
 
 def _decoded(kind: type[T], row: Mapping[str, Any], where: str) -> T:
     """A value from a row's columns; figures that JSON lacks are None."""
-    return kind(**{name: _column(name, hint, row[name], where) for name, hint in _hints(kind).items()})
+    hints: dict[str, Any] = _hints_of(kind)  # type: ignore[arg-type]
+    return kind(**{name: _column(name, hint, row[name], where) for name, hint in hints.items()})
 
 
 def _column(name: str, hint: Any, value: Any, where: str) -> Any:
@@ -210,7 +216,7 @@ def _column(name: str, hint: Any, value: Any, where: str) -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints_of(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 

@@ -29,12 +29,10 @@ class Named:
     Attributes:
         needed: by rounds that stay, settings and orders.
         known: by rounds that were pruned, or are about to be.
-        files: of each of these that are about to be.
     """
 
     needed: frozenset[str]
     known: frozenset[str]
-    files: Mapping[tuple[str, int], tuple[str, ...]]
 
 
 def named_digests(session: Session, gone: Collection[tuple[str, int]] = ()) -> Named:
@@ -44,14 +42,17 @@ def named_digests(session: Session, gone: Collection[tuple[str, int]] = ()) -> N
         session: to read in.
         gone: rounds that are about to be pruned.
     """
-    needed, known, files = ordered_models(session) | _settings(session), set[str](), {}
+    needed, known = ordered_models(session) | _settings(session), set[str]()
     query = select(RoundRow.run, RoundRow.number, STATE, RoundRow.model, RoundRow.optimizer)
     for run, number, state, model, optimizer in session.execute(query.execution_options(yield_per=200)):
-        named = {*_DIGEST.findall(state), *(digest for digest in (model, optimizer) if digest)}
-        if (run, number) in gone:
-            files[run, number] = tuple(sorted(named))
-        (known if (run, number) in gone or state.startswith(MARK) else needed).update(named)
-    return Named(frozenset(needed), frozenset(known), files)
+        old = (run, number) in gone or state.startswith(MARK)
+        (known if old else needed).update(digests_in(state, model, optimizer))
+    return Named(frozenset(needed), frozenset(known))
+
+
+def digests_in(state: str, model: str | None, optimizer: str | None) -> set[str]:
+    """All digests that a round names."""
+    return {*_DIGEST.findall(state), *(digest for digest in (model, optimizer) if digest)}
 
 
 def ordered_models(session: Session) -> set[str]:

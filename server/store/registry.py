@@ -7,6 +7,8 @@ send the chosen model too, until the next order: after `follow` each newest mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -14,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from server.orders import Choice
 from server.rounds import RoundRecord, RunState
-from server.store.auditlog import Actor, append
+from server.store.auditlog import Actor, append, hold
 from server.store.orders import COORDINATOR, HOLDS, Order, OrderAction, OrderState, kept, order_of, target_of
 from server.store.rows import gone, pruned
 from server.store.store import RoundStore
@@ -77,11 +79,10 @@ class Registry:
             RoundNotFound: there was none.
         """
         with self._store.session() as session:
-            live = self._live(session, run)
-        present = live[0][1] if live else None
-        for number, model in live:
-            if model != present:
-                return number
+            self._store.require(session, run)
+            live = _live(session, run)
+        if (number := _back(live)) is not None:
+            return number
         told = "has had one model only that plants score by" if live else "has no model yet that plants score by"
         raise RoundNotFound(f"run {run!r} {told}.", "Name the round to go back to, with --to.")
 
@@ -122,6 +123,7 @@ class Registry:
     def fail(self, order: int, reason: str) -> None:
         """An order came to nothing."""
         with self._store.session(writes=True) as session:
+            hold(session)
             row = session.get(OrderRow, order)
             if row is not None and row.state == OrderState.OPEN.value:
                 row.state = OrderState.FAILED.value
@@ -146,6 +148,7 @@ class Registry:
             cause = f"round {target} of run {run!r} has no clusters yet: no plant can score by its model."
             raise RoundNotFound(cause, "Choose a round after the cluster phase.")
         with self._store.session(writes=True) as session:
+            hold(session)
             self._refuse_pruned(session, run, target)
             for old in session.scalars(select(OrderRow).where(OrderRow.run == run, OrderRow.state == "open")):
                 old.state = OrderState.REPLACED.value
@@ -165,21 +168,32 @@ class Registry:
             return
         raise gone(f"the model of round {number} of run {run!r}", date)
 
-    def _live(self, session: Session, run: str) -> list[tuple[int, str]]:
-        """Rounds in which plants calibrated, and the models that they did it by, the newest first."""
-        calibrated = select(RoundRow.number, RoundRow.model, RoundRow.label).where(
-            RoundRow.run == run, RoundRow.status == "committed", RoundRow.label.like("calibrate%")
-        )
-        planned = {n: (n, m) for n, m, _ in session.execute(calibrated) if m is not None}
-        query = select(OrderRow).where(OrderRow.run == run, OrderRow.state == OrderState.DONE.value)
-        orders = list(session.scalars(query)) if kept(session) else []
-        done = sorted(map(order_of, orders), key=lambda order: order.round or 0)
-        for number in planned:
-            held = next((o for o in reversed(done) if (o.round or 0) < number), None)
-            if held is not None and held.action is not OrderAction.FOLLOW:
-                planned[number] = (held.target, held.model)
-        planned |= {order.round: (order.target, order.model) for order in done if order.round is not None}
-        return [planned[number] for number in sorted(planned, reverse=True)]
+
+def live_rounds(session: Session, run: str) -> frozenset[int]:
+    """The round whose model plants score by, and that of the one before it, which `Registry.before` names."""
+    live = _live(session, run)
+    return frozenset(number for number in (live[0][0] if live else None, _back(live)) if number is not None)
+
+
+def _back(live: Sequence[tuple[int, str]]) -> int | None:
+    return next((number for number, model in live if model != live[0][1]), None)
+
+
+def _live(session: Session, run: str) -> list[tuple[int, str]]:
+    """Rounds in which plants calibrated, and the models that they did it by, the newest first."""
+    calibrated = select(RoundRow.number, RoundRow.model, RoundRow.label).where(
+        RoundRow.run == run, RoundRow.status == "committed", RoundRow.label.like("calibrate%")
+    )
+    planned = {n: (n, m) for n, m, _ in session.execute(calibrated) if m is not None}
+    query = select(OrderRow).where(OrderRow.run == run, OrderRow.state == OrderState.DONE.value)
+    orders = list(session.scalars(query)) if kept(session) else []
+    done = sorted(map(order_of, orders), key=lambda order: order.round or 0)
+    for number in planned:
+        held = next((o for o in reversed(done) if (o.round or 0) < number), None)
+        if held is not None and held.action is not OrderAction.FOLLOW:
+            planned[number] = (held.target, held.model)
+    planned |= {order.round: (order.target, order.model) for order in done if order.round is not None}
+    return [planned[number] for number in sorted(planned, reverse=True)]
 
 
 class RunOrders:
@@ -198,17 +212,19 @@ class RunOrders:
     def choice(self) -> Choice | None:
         try:
             order = self._registry.chosen(self._run)
-        except StoreError:  # a database that is locked just now must not end a round
-            return self._known
-        if order != self._of:
-            self._of, self._known = order, self._load(order)
+            if order != self._of:
+                self._known, self._of = self._load(order), order
+        except StoreError:  # a database that is locked just now, or a damaged row, must not end a run
+            pass
         return self._known
 
     def carry(self, choice: Choice, record: RoundRecord, state: RunState) -> None:
         self._store.commit(record, state, order=choice.order)
+        self._known, self._of = replace(choice, open=False), None  # what it was before must never be carried out again
 
     def give_up(self, choice: Choice, reason: str) -> None:
         self._registry.fail(choice.order, reason)
+        self._known = self._of = None
 
     def _load(self, order: Order | None) -> Choice | None:
         if order is None or (order.action is OrderAction.FOLLOW and order.state is OrderState.DONE):

@@ -3,7 +3,7 @@
 A pruned round stays in the tables with its plants, its figures and the digest of its model. What goes is the state that
 a next round could start from, and the files that no round needs any more. Never pruned are, in every run: the newest
 round, which it resumes from, with the anchor and the best model that its state names; a round whose model was ever
-ordered; and the round that `rounds rollback` would go back to.
+ordered; the round whose model plants score by; and the one that `rounds rollback` would go back to.
 
 The database is changed first, files go afterwards: a prune that is killed leaves files too many, never too few, and
 the next one finishes. A writer may be at work meanwhile: it marks each file that it relies on by its time
@@ -20,17 +20,18 @@ from pathlib import Path
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from server.store.auditlog import Actor, append
+from server.store.auditlog import Actor, append, hold
 from server.store.place import MODELS
-from server.store.references import MARK, STATE, Named, named_digests, ordered_models
-from server.store.registry import Registry
+from server.store.references import MARK, STATE, Named, digests_in, named_digests, ordered_models
+from server.store.registry import live_rounds
 from server.store.rows import PRUNED, RunStatus, pruned
 from server.store.store import RoundStore
 from server.store.sweep import Needs, Swept, sweep, sweepable
 from server.store.tables import RoundRow, RunRow
 from server.store.words import spans
-from shared.errors import InvalidConfig, RoundNotFound, StoreBusy
+from shared.errors import InvalidConfig, StoreBusy
 
+_BATCH = 500  # rounds in a transaction
 _RUNNING = 3  # newest rounds that a run under way keeps, whatever is asked for
 _MOST_DAYS = 36_500
 
@@ -81,9 +82,8 @@ def foresee(store: RoundStore, policy: Policy, run: str | None = None) -> Pruned
     Raises:
         RoundNotFound: no such run.
     """
-    backs = _backs(store, run)
     with store.session() as session:
-        gone = _gone(session, store, policy, run, backs)
+        gone = _gone(session, store, policy, run)
         named, folders = named_digests(session, _keys(gone)), _folders(session, store)
     found = sweepable(folders, _needs(store, named, alone=True))
     return Pruned(gone, found.files, found.bytes, found.later)
@@ -96,16 +96,27 @@ def prune(store: RoundStore, policy: Policy, actor: Actor, run: str | None = Non
         RoundNotFound: no such run.
         StoreError: the store cannot be written.
     """
-    backs = _backs(store, run)
-    with store.session(writes=True) as session:
-        gone = _gone(session, store, policy, run, backs)
-        if gone:
-            _mark(session, named_digests(session, _keys(gone)))
-            told = {name: spans(numbers) for name, numbers in gone.items()}
-            detail = {"keep": policy.keep, "older_than_days": policy.older_than_days, "rounds": told}
-            append(session, actor, "prune", "the store" if run is None else f"run {run}", detail)
+    rounds = dict[str, tuple[int, ...]]()
+    while batch := _prune_some(store, policy, actor, run):
+        rounds |= {name: (*rounds.get(name, ()), *numbers) for name, numbers in batch.items()}
     swept = _sweep(store)
-    return Pruned(gone, swept.files, swept.bytes, swept.later)
+    return Pruned(rounds, swept.files, swept.bytes, swept.later)
+
+
+def _prune_some(store: RoundStore, policy: Policy, actor: Actor, run: str | None) -> dict[str, tuple[int, ...]]:
+    """Prune the oldest rounds of one run, so many that a writer beside need not wait for long; none: all is done."""
+    with store.session(writes=True) as session:
+        hold(session)  # nothing is ordered from here on
+        gone = _gone(session, store, policy, run)
+        if not gone:
+            return {}
+        name = min(gone)
+        some = {name: gone[name][:_BATCH]}
+        _mark(session, name, some[name])
+        told = {name: spans(some[name])}
+        detail = {"keep": policy.keep, "older_than_days": policy.older_than_days, "rounds": told}
+        append(session, actor, "prune", f"run {name}", detail)
+        return some
 
 
 def pruned_on(store: RoundStore, run: str, number: int) -> str | None:
@@ -124,24 +135,11 @@ def model_folders(store: RoundStore) -> list[Path]:
 # ---- which rounds ----
 
 
-def _backs(store: RoundStore, run: str | None) -> dict[str, int]:
-    """By run, the round that a rollback would go back to."""
-    registry, backs = Registry(store), {}
-    for info in store.runs() if run is None else [store.run(run)]:
-        try:
-            backs[info.name] = registry.before(info.name)
-        except RoundNotFound:
-            continue
-    return backs
-
-
-def _gone(
-    session: Session, store: RoundStore, policy: Policy, run: str | None, backs: Mapping[str, int]
-) -> dict[str, tuple[int, ...]]:
+def _gone(session: Session, store: RoundStore, policy: Policy, run: str | None) -> dict[str, tuple[int, ...]]:
     """Numbers of the rounds that go, by run."""
     runs = [store.require(session, run)] if run is not None else list(session.scalars(select(RunRow)))
     ordered = ordered_models(session)
-    found = {row.name: tuple(_old(session, row, policy, ordered, backs.get(row.name, 0))) for row in runs}
+    found = {row.name: tuple(_old(session, row, policy, ordered)) for row in runs}
     return {name: numbers for name, numbers in found.items() if numbers}
 
 
@@ -149,19 +147,16 @@ def _keys(gone: Mapping[str, Iterable[int]]) -> frozenset[tuple[str, int]]:
     return frozenset((run, number) for run, numbers in gone.items() for number in numbers)
 
 
-def _old(session: Session, run: RunRow, policy: Policy, ordered: Collection[str], back: int) -> list[int]:
+def _old(session: Session, run: RunRow, policy: Policy, ordered: Collection[str]) -> list[int]:
     """Numbers of the rounds of a run that go."""
     whole = (RoundRow.run == run.name, STATE.not_like(f"{MARK}%"))
     query = select(RoundRow.number, RoundRow.started, RoundRow.model).where(*whole)
     rows = session.execute(query.order_by(RoundRow.number)).all()
-    last = max((row.number for row in rows), default=0)
+    last, live = max((row.number for row in rows), default=0), live_rounds(session, run.name)
     keep = max(policy.keep or 1, _RUNNING if run.status == RunStatus.RUNNING.value else 1)
     since = None if policy.older_than_days is None else datetime.now(UTC) - timedelta(days=policy.older_than_days)
-    return [
-        row.number
-        for row in rows
-        if row.number <= last - keep and row.number != back and row.model not in ordered and _aged(row.started, since)
-    ]
+    old = [row for row in rows if row.number <= last - keep and row.number not in live and row.model not in ordered]
+    return [row.number for row in old if _aged(row.started, since)]
 
 
 def _aged(started: str, since: datetime | None) -> bool:
@@ -175,12 +170,13 @@ def _aged(started: str, since: datetime | None) -> bool:
     return (began if began.tzinfo else began.replace(tzinfo=UTC)) < since
 
 
-def _mark(session: Session, named: Named) -> None:
+def _mark(session: Session, run: str, numbers: Iterable[int]) -> None:
     """Put the date, and the files that a sweep has to look at, in the place of the states."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    for (run, number), files in named.files.items():
+    for number in numbers:
         where = (RoundRow.run == run, RoundRow.number == number)
-        left = {PRUNED: at, "files": list(files)}
+        state, model, optimizer = session.execute(select(STATE, RoundRow.model, RoundRow.optimizer).where(*where)).one()
+        left = {PRUNED: at, "files": sorted(digests_in(state, model, optimizer))}
         session.execute(update(RoundRow).where(*where).values(state=left, optimizer=None))
 
 

@@ -19,7 +19,7 @@ from typing import Self
 from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.engine import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload
 
 from server.rounds import RoundRecord, RunState
 from server.store import migrate, totals
@@ -174,7 +174,7 @@ class RoundStore:
             RoundNotFound: no such run.
         """
         with self.session(writes=True) as session:
-            self._run(session, name)
+            self.require(session, name)
             session.merge(signature_row(name, signature))
 
     def signature(self, run: str) -> str:
@@ -184,7 +184,7 @@ class RoundStore:
             RoundNotFound: no such run.
         """
         with self.session() as session:
-            self._run(session, run)
+            self.require(session, run)
             if not has_table(session.connection(), SignatureRow.__tablename__):
                 return ""
             row = session.get(SignatureRow, run)
@@ -199,7 +199,7 @@ class RoundStore:
             note: why; None leaves what was noted before.
         """
         with self.session(writes=True) as session:
-            row = self._run(session, name)
+            row = self.require(session, name)
             row.status = RunStatus(status).value
             row.note = row.note if note is None else note
 
@@ -217,7 +217,7 @@ class RoundStore:
             RoundNotFound: no such run.
         """
         with self.session() as session:
-            return read_info(self._run(session, name), self._last(session, name))
+            return read_info(self.require(session, name), self._last(session, name))
 
     def newest_run(self) -> str:
         """The run that was started last.
@@ -237,7 +237,7 @@ class RoundStore:
             RoundNotFound: no such run.
         """
         with self.session() as session:
-            row = self._run(session, run)
+            row = self.require(session, run)
             try:
                 return RunConfig.model_validate(row.config)
             except ValidationError as error:
@@ -279,7 +279,7 @@ class RoundStore:
             RoundNotFound: no such run.
         """
         with self.session() as session:
-            self._run(session, run)
+            self.require(session, run)
             rows = session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.number))
             return [read_record(row) for row in rows]
 
@@ -300,7 +300,7 @@ class RoundStore:
             ModelCorrupt: its model file is missing or changed.
         """
         with self.session() as session:
-            self._run(session, run)
+            self.require(session, run)
             last = self._last(session, run)
         return self.state_at(run, last) if last else None
 
@@ -312,7 +312,7 @@ class RoundStore:
             ModelCorrupt: its model file is missing or changed.
         """
         with self.session() as session:
-            models = self._models(self._run(session, run))
+            models = self._models(self.require(session, run))
             stored = read_state(self._round(session, run, number))
         return stored.load(models)
 
@@ -333,7 +333,7 @@ class RoundStore:
             RoundNotFound: no such run or round, there was no model yet, or it was pruned.
         """
         with self.session() as session:
-            models = self._models(self._run(session, run))
+            models = self._models(self.require(session, run))
             row = self._round(session, run, number)
             digest, date = row.model, pruned(row.state)
         if digest is None:
@@ -351,8 +351,6 @@ class RoundStore:
         with database_errors(self._place), Session(engine) as session, session.begin():
             yield session
 
-    _session = session
-
     def _run_rows(self, session: Session) -> list[RunRow]:
         return list(session.scalars(select(RunRow).order_by(RunRow.ordinal)))
 
@@ -368,11 +366,10 @@ class RoundStore:
             raise RoundNotFound(f"{self._place.shown} holds no run {name!r}.", f"Newest runs: {known}.")
         return row
 
-    _run = require
-
     def _round(self, session: Session, run: str, number: int) -> RoundRow:
-        self._run(session, run)
-        row = session.get(RoundRow, (run, number)) if 0 < number < 2**63 else None
+        self.require(session, run)
+        bare = [lazyload(RoundRow.updates)]  # most want no plant's part
+        row = session.get(RoundRow, (run, number), options=bare) if 0 < number < 2**63 else None
         if row is None:
             last = self._last(session, run)
             cure = f"Its rounds are 1 to {last}." if last else "It has no rounds yet."
@@ -383,7 +380,7 @@ class RoundStore:
         return session.scalar(select(func.max(RoundRow.number)).where(RoundRow.run == run)) or 0
 
     def _expect_next(self, session: Session, record: RoundRecord) -> RunRow:
-        row, last = self._run(session, record.run), self._last(session, record.run)
+        row, last = self.require(session, record.run), self._last(session, record.run)
         if record.number != last + 1:
             fault = "is stored already" if 0 < record.number <= last else f"does not follow round {last}"
             raise StoreError(

@@ -168,7 +168,7 @@ class JudgeStream:
     """A judge applied row by row. `copy.deepcopy` takes a snapshot that goes on by itself, by the same judge."""
 
     def __init__(self, judge: Judge) -> None:
-        self._judge, self._newest = judge, Newest(judge.table)
+        self._judge, self._newest, self._dim, self._height = judge, Newest(judge.table), judge.models.dim, judge.rows
         self._rows, self._logs = Recent(judge.rows, judge.models.dim), Recent(*judge.recent_MC.shape)
         self._plain: deque[float] = deque(maxlen=judge.trail)
         self.restart()
@@ -193,10 +193,10 @@ class JudgeStream:
         Raises:
             SchemaMismatch: another number of values; nothing was taken.
         """
-        if np.shape(row_D) != (self._judge.models.dim,):
-            raise SchemaMismatch(f"a row of shape {np.shape(row_D)} came, the judge has {self._judge.models.dim} tags.")
+        if np.shape(row_D) != (self._dim,):
+            raise SchemaMismatch(f"a row of shape {np.shape(row_D)} came, the judge has {self._dim} tags.")
         if not self._rows.count:
-            self.begin(row_D[None])
+            self.begin(np.asarray(row_D)[None])
             return
         self._rows.put(row_D)
         self._tame = self._tame + 1 if _tame(self._rows.newest(1)) else 0
@@ -207,11 +207,11 @@ class JudgeStream:
         Raises:
             SchemaMismatch: another number of values; nothing was changed.
         """
-        if rows_TD.ndim != 2 or rows_TD.shape[1] != self._judge.models.dim or not len(rows_TD):
-            raise SchemaMismatch(f"rows of shape {rows_TD.shape} came, the judge has {self._judge.models.dim} tags.")
+        if rows_TD.ndim != 2 or rows_TD.shape[1] != self._dim or not len(rows_TD):
+            raise SchemaMismatch(f"rows of shape {rows_TD.shape} came, the judge has {self._dim} tags.")
         self.restart()
         self._rows.begin(rows_TD)
-        newest_HD = self._rows.newest(self._judge.rows)
+        newest_HD = self._rows.newest(self._height)
         wild_n = np.flatnonzero(~(np.einsum("hd,hd->h", newest_HD, newest_HD) < _MOST))
         self._tame = len(newest_HD) - 1 - int(wild_n[-1]) if len(wild_n) else len(newest_HD)
 
@@ -223,8 +223,8 @@ class JudgeStream:
             mode: cluster of its window; None: none.
         """
         residual = None if residual_D is None else np.asarray(residual_D, np.float64)
-        tame = self._tame >= self._judge.rows and (residual is None or _tame(residual))
-        logs = self._newest.logs(self._rows.newest(self._judge.rows), residual, mode) if tame else None
+        tame = self._tame >= self._height and (residual is None or _tame(residual))
+        logs = self._newest.logs(self._rows.newest(self._height), residual, mode) if tame else None
         if logs is None:
             return self._at_length(residual, mode)
         logs_C = np.array(logs)
@@ -236,7 +236,7 @@ class JudgeStream:
         models = self._judge.models
         residual_1D = None if residual_D is None else residual_D[None]
         modes_1 = np.array([-1 if mode is None else mode])
-        looked = models.looked(self._rows.newest(self._judge.rows)[None])
+        looked = models.looked(self._rows.newest(self._height)[None])
         logs_1C = models.logs_of(looked, residual_1D, modes_1)
         part_D = self._judge.parts_of(looked, logs_1C, residual_1D, modes_1)[0]
         return Verdict(self._smoothed(logs_1C[0]), part_D)

@@ -31,7 +31,7 @@ class ShapeModel:
 
     Attributes:
         columns_A: int64 (A,), analogue tags.
-        prototypes_AKW: float32 (A, K, W), oldest row first; a tag with fewer repeats its first.
+        prototypes_AKW: float32 (A, K, W), oldest row first, read-only; a tag with fewer repeats its first.
         still_S: int64 (S,), tags that never moved.
         level_S: float64 (S,), where they stood.
         lengths: w, ascending; the last is W.
@@ -49,16 +49,16 @@ class ShapeModel:
     level_S: Float64Array
     lengths: tuple[int, ...]
 
-    @property
-    def rows(self) -> int:
-        """Rows that are looked at, W."""
-        return self.lengths[-1]
-
     def __post_init__(self) -> None:
         """Lay the prototypes out with the courses of a tag side by side, once: sums run over rows."""
         turned_AWK = np.ascontiguousarray(self.prototypes_AKW.transpose(0, 2, 1))
         turned_AWK.setflags(write=False)
         object.__setattr__(self, "prototypes_AKW", turned_AWK.transpose(0, 2, 1))
+
+    @property
+    def rows(self) -> int:
+        """Rows that are looked at, W."""
+        return self.lengths[-1]
 
     def distances(self, windows_NHD: Values) -> Float64Array:
         """Distance of every tag's newest rows from the nearest course, root mean square, float64 (N, L, A + S).

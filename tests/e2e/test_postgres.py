@@ -296,12 +296,16 @@ def test_a_writer_that_is_killed_leaves_whole_rounds(url: str, tmp_path: Path) -
 
 def test_a_server_that_is_gone_is_one_clear_error_and_the_run_goes_on_when_it_is_back(tmp_path: Path) -> None:
     with postgres() as own:
-        store = _filled(own.database(), tmp_path)
+        url = own.database()
+        store = _filled(url, tmp_path)
+        reader = Reader(RoundStore.open(url, look=True))  # keeps its connections
+        assert len(reader.rounds("a")) == 3
         own.stop()
-        for look in (lambda: store.rounds("a"), lambda: store.commit(record(state("a", 4)), state("a", 4))):
+        looks = (lambda: store.rounds("a"), lambda: store.commit(record(state("a", 4)), state("a", 4)), reader.runs)
+        for look in looks:
             with pytest.raises(StoreUnreadable, match="Check the URL") as caught:
                 look()
             assert "\n" not in str(caught.value)
         own.start()
         store.commit(record(state("a", 4)), state("a", 4))
-        assert len(store.rounds("a")) == 4
+        assert len(store.rounds("a")) == len(reader.rounds("a")) == 4

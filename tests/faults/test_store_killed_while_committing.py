@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from server.store import totals
 from server.store.store import RoundStore
 from tests.support.stores import CONFIG, model
 
@@ -63,6 +64,10 @@ def test_the_store_is_whole_after_every_kill(tmp_path: Path) -> None:
         if state is not None and state.model is not None:
             assert state.model.digest == model(seen).digest
             assert state.optimizer.step == seen
+        with store.session() as session:
+            kept = sorted(totals.plants(session, "a"), key=lambda row: str(row["plant"]))
+            assert kept == sorted(totals.derive_plants(session, "a"), key=lambda row: str(row["plant"]))
+            assert totals.complete(session, "a")
     assert seen > 0  # it was killed at work, not before
     with store.lock():  # nobody holds it any more
         pass

@@ -29,7 +29,7 @@ def federations(draw: st.DrawFn) -> tuple[list[np.ndarray], int]:
     ]
     sites.append(np.clip(rng.normal(size=(60, 3)).cumsum(axis=0) @ mixing / 5, -20, 20))
     for site in sites:
-        if draw(st.booleans()):
+        if draw(st.booleans()) and (width > 1 or site is not sites[-1]):  # something moves
             site[:, 0] = draw(st.sampled_from([0.0, 3.0]))
         if draw(st.booleans()):
             site[:, -1] = site[:, 0]

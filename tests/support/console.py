@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from server.console import accounts, sessions
 from server.console.app import create_app
+from server.console.events import stop
 from server.console.opening import opened
 from server.console.roles import Role
 from server.console.settings import ConsoleSettings, Limits
@@ -147,6 +148,7 @@ def served(app: FastAPI) -> Iterator[str]:
             time.sleep(0.005)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        stop(app)
         server.should_exit = True
         thread.join(10)
         listener.close()

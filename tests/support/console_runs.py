@@ -1,26 +1,22 @@
-"""Rounds worth looking at, and whoever looks at them: a store with what happens in real runs, a visitor, a server."""
+"""Rounds worth looking at, and whoever looks at them: a store with what happens in real runs, and a visitor."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
 from server.console import accounts, passwords
 from server.console.app import create_app
 from server.console.context import Role
-from server.console.events import stop
 from server.console.settings import ConsoleSettings
 from server.rounds import ClusterReport, Phase, PlantReport, RoundRecord, Status
 from server.store.auditlog import Actor
@@ -60,7 +56,12 @@ def plant_report(plant: str, number: int, place: int, label: str) -> PlantReport
     if not label.startswith("train"):
         return PlantReport(plant, True, None, {}, None, 9000, 2000, 0.4 + 0.1 * place, {"cluster": 0.3})
     loss = (0.4 + 0.05 * place) * math.exp(-0.08 * number) + 0.08 + (0.004 * number if place == 2 else 0.0)
-    metrics = {"train_loss": loss, "holdout_loss": 1.1 * loss, "update_norm": 2.0 / number, "cosine": 0.9 - 0.2 * place}
+    metrics = {
+        "train_loss": loss,
+        "holdout_loss": 1.1 * loss,
+        "update_norm": 2.0 / number,
+        "update_cosine": 0.9 - 0.2 * place,
+    }
     timings = {"train": 1.2 + 0.1 * place, "evaluate": 0.2}
     return PlantReport(plant, True, None, metrics, seconds=1.9 + 0.3 * place, timings=timings, **sizes)
 
@@ -70,7 +71,7 @@ def round_of(run: str, number: int, plants: Sequence[str] = PLANTS, began: datet
     phase, label = step(number)
     parts = tuple(plant_report(plant, number, i, label) for i, plant in enumerate(sorted(plants)))
     counted = [part for part in parts if part.accepted and part.metrics]
-    names = sorted({name for part in counted for name in part.metrics} - {"update_norm", "cosine"})
+    names = sorted({name for part in counted for name in part.metrics} - {"update_norm", "update_cosine"})
     metrics = {name: sum(part.metrics[name] for part in counted) / len(counted) for name in names}
     clusters = None
     if number > len(_STEPS):
@@ -118,9 +119,16 @@ def console(folder: Path, **settings: Any) -> FastAPI:
 
 def people(store: RoundStore) -> None:
     """An account of each role."""
+    secret = _secret()
     with store.session(writes=True) as session:
         for name, role in (("vera", Role.VIEWER), ("olaf", Role.OPERATOR), ("ann", Role.ADMIN)):
-            accounts.add(session, Actor("os:test", "shell"), name, role, passwords.hashed(PASSWORD, name))
+            accounts.add(session, Actor("os:test", "shell"), name, role, secret)
+
+
+@cache
+def _secret() -> str:
+    """Of all of them: it takes its time on purpose."""
+    return passwords.hashed(PASSWORD, "nobody")
 
 
 @dataclass
@@ -159,25 +167,3 @@ class Visitor:
         answer = asyncio.run(send())
         self.cookies.update(answer.cookies)
         return answer
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The console on a free port of this machine; its address."""
-    config = uvicorn.Config(
-        app, "127.0.0.1", 0, log_config=None, ws="none", lifespan="off", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        end = time.monotonic() + 20
-        while not server.started:
-            assert thread.is_alive(), "the server ended"
-            assert time.monotonic() < end, "the server did not start"
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        stop(app)
-        server.should_exit = True
-        thread.join(20)

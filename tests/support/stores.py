@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,3 +77,24 @@ def filled(folder: Path, rounds: int = 3, run: str = "a", adam: bool = False) ->
         after = state(run, number, adam)
         store.commit(record(after), after)
     return store
+
+
+def alter(folder: Path, statement: str) -> None:
+    """Change a store's database without any of our code."""
+    with closing(sqlite3.connect(folder / "rounds.sqlite", isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def commit(
+    store: RoundStore,
+    number: int,
+    plants: Sequence[PlantReport],
+    seed: int | None,
+    order: int | None = None,
+    **fields: Any,
+) -> RoundRecord:
+    """Round `number` with the model of that seed."""
+    after = dataclasses.replace(state("a", number), model=None if seed is None else model(seed))
+    made = dataclasses.replace(record(after, tuple(plants)), **fields)
+    store.commit(made, after, order)
+    return made

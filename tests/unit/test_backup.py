@@ -277,4 +277,5 @@ def test_the_names_of_the_commands_are_fixed() -> None:
         "restore": ["--json", "--models", "--store"],
         "check": common,
         "migrate": common,
+        "export-mlflow": ["--experiment", "--json", "--store", "--uri"],
     }

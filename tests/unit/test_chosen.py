@@ -63,6 +63,12 @@ def test_a_window_fits_into_the_hold_out_of_the_shortest_plant(rows: int, window
     assert window >= SHORTEST
 
 
+def test_the_training_part_has_room_for_a_window_and_a_stride() -> None:
+    south = site(100, "south")  # 80 rows to train on, 20 held out
+    assert shape(fit(site(1_000), south, settings=("recipe.training.stride=60",))) == (1, 20)
+    assert shape(fit(site(1_000), south, settings=("recipe.training.stride=65",))) == (1, 15)
+
+
 def test_of_a_plant_with_many_recordings_the_longest_must_have_room() -> None:
     assert shape(fit(site(1_000, starts=(0, 10, 20, 880)))) == (1, 30)
     assert shape(fit(site(200, starts=(0, 100)))) == (1, 20)

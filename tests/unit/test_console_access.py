@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 
 from server.console import accounts, passwords
+from server.console.problems import Denied
 from server.console.roles import Role
 from server.console.settings import Limits
 from server.store import auditlog
@@ -239,6 +241,46 @@ def test_a_name_that_is_tried_from_everywhere_waits_too(tmp_path: Path) -> None:
     tries = [log_in(place.browser(address=f"10.0.{n}.1"), "ada", "wrong") for n in range(7)]
     assert tries == [401] * 7
     assert log_in(place.browser(address="10.1.0.1")) == 429
+
+
+def test_guesses_at_the_same_time_are_counted_before_they_are_looked_at(tmp_path: Path) -> None:
+    place = site(tmp_path, limits=FEW)
+    add(place)
+    access, together, told = place.app.state.access, threading.Barrier(12), []
+
+    def guess() -> None:
+        together.wait()
+        with pytest.raises(Denied) as denied:
+            access.log_in("ada", "wrong", "10.0.0.1")
+        told.append(denied.value.status)
+
+    guessers = [threading.Thread(target=guess) for _ in range(12)]
+    for guesser in guessers:
+        guesser.start()
+    for guesser in guessers:
+        guesser.join()
+    assert sorted(told) == [401] * 4 + [429] * 8
+
+
+def test_an_account_of_ones_own_does_not_make_an_address_free_again(tmp_path: Path) -> None:
+    place = site(tmp_path, limits=FEW)
+    add(place)
+    add(place, "mallory")
+    browser = place.browser()
+    tries = [log_in(browser, name, WORD if name == "mallory" else "wrong") for name in ("x", "y", "mallory", "z", "w")]
+    assert tries == [401, 401, 303, 401, 401]
+    assert log_in(browser, "v", "wrong") == 429
+
+
+def test_who_guesses_at_a_name_from_everywhere_does_not_keep_its_owner_out(tmp_path: Path) -> None:
+    place = site(tmp_path, limits=FEW)
+    add(place)
+    owner = place.browser(address="10.9.9.9")
+    assert log_in(owner) == 303
+    for n in range(9):
+        log_in(place.browser(address=f"10.0.{n}.1"), "ada", "wrong")
+    assert log_in(place.browser(address="10.1.0.1")) == 429
+    assert log_in(owner) == 303
 
 
 def test_every_login_and_change_is_in_the_log_and_the_chain_holds(place: Site) -> None:

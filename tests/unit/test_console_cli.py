@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 import signal
 import socket
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from server.console.serve import Listening, names_of
+from server.rounds_cli.options import me
 from server.store.auditlog import entries
 from server.store.store import RoundStore
 from shared.errors import InvalidConfig
@@ -67,11 +69,11 @@ def test_accounts_are_made_listed_and_changed_and_the_log_names_the_user_of_the_
     assert console("--store", store, "account", "list").stdout.startswith("ada  ")
     with RoundStore.open(str(store)).session() as session:
         log = entries(session)
+    assert {entry.who for entry in log} == {me().name}
     assert [entry.action for entry in reversed(log)] == [
         "add account", "change role", "change password", "disable account", "enable account", "add account",
     ]  # fmt: skip
     assert {entry.role for entry in log} == {"shell"}
-    assert all(entry.who.startswith("os:") for entry in log)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,7 @@ def test_accounts_are_made_listed_and_changed_and_the_log_names_the_user_of_the_
         (("--port", "0", "--config", "/no/such"), "CP-106"),
         (("--port", "0", "--metrics-token-file", "/no/such"), "CP-106"),
         (("--host", "no such host", "--tls-cert", "/no/x", "--tls-key", "/no/y"), "CP-106"),
+        (("--port", "0", "--federation", "/no/such"), "CP-106"),
         (("--host", "0.0.0.0"), "CP-101"),
         (("--host", "192.0.2.7", "--behind-proxy", "10.0.0.1"), "CP-804"),
         (("--behind-proxy", "proxy"), "CP-101"),
@@ -106,6 +109,19 @@ def test_a_store_that_is_not_there_is_told_and_none_is_made(tmp_path: Path) -> N
         assert (done.returncode, done.stderr[:6]) == (1, "CP-401")
     assert not (tmp_path / "none").exists()
     assert console("--port", "0").returncode == 2
+
+
+def test_a_user_without_a_name_keeps_accounts_too(store: Path, password: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the user may have a number only."""
+
+    def unknown(number: int) -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    done = console("account", "add", "ada", "--role", "admin", "--password-file", password, "--store", store)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_weak_password_makes_no_account(store: Path, tmp_path: Path) -> None:

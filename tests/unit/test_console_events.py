@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from server.console import events
 from server.console.events import PER_SESSION, Streams
@@ -21,7 +22,8 @@ from server.console.problems import Denied
 from server.notice import Waits
 from server.run.place import ServerPlace
 from server.store.store import RoundStore
-from tests.support.console_runs import Visitor, commit, console, rich, served
+from tests.support.console import served
+from tests.support.console_runs import Visitor, commit, console, rich
 
 
 class Stream:
@@ -130,16 +132,29 @@ def test_a_stream_ends_when_the_server_is_about_to(folder: Path) -> None:
         assert stream.ended.wait(5)
 
 
+def drained(app: FastAPI) -> None:
+    end = time.monotonic() + 10
+    while app.state.streams.open:
+        assert time.monotonic() < end, "a stream is left"
+        time.sleep(0.02)
+
+
 def test_a_browser_that_goes_away_leaves_no_stream_behind(folder: Path) -> None:
     app = console(folder)
     with served(app) as address:
         with follow(address, Visitor(app).log_in()) as stream:
             stream.wait_for("changed", 1)
             assert app.state.streams.open.total() == 1
-        end = time.monotonic() + 10
-        while app.state.streams.open:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        drained(app)
+
+
+def test_whoever_asks_for_the_head_alone_leaves_no_stream_behind(folder: Path) -> None:
+    app = console(folder)
+    visitor = Visitor(app).log_in()
+    with served(app) as address, httpx.Client(cookies=visitor.cookies) as client:
+        for _ in range(PER_SESSION + 2):
+            assert client.head(f"{address}/events/a").status_code == 200
+            drained(app)
 
 
 def test_nobody_follows_without_a_login_nor_a_run_that_is_not_there(folder: Path) -> None:

@@ -15,8 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
 from server.console import metrics
+from server.console.app import create_app
 from server.console.context import Console
 from server.console.exported import FAMILIES, LONGEST, Samples
+from server.console.settings import ConsoleSettings
 from server.rounds import PlantReport, Status
 from server.run.place import ServerPlace
 from server.store.auditlog import Actor
@@ -222,6 +224,15 @@ def test_a_federations_folder_tells_who_is_waited_for_and_which_certificates_end
     ends = {labels: value for (name, labels), value in found.items() if "certificate_expiry" in name}
     assert set(ends) == {("authority",), ("server",), ("north",)}
     assert all(value > now + 86_400 for value in ends.values())
+
+
+def test_the_console_tells_of_a_federation_that_lies_elsewhere(tmp_path: Path) -> None:
+    folder = pki.make(tmp_path, pki.NOW)
+    stores.filled(tmp_path / "store", rounds=1)
+    app = create_app(str(tmp_path / "store"), ConsoleSettings(federation=folder))
+    with app.state.console.store:
+        told = metrics.text(app.state.console).decode()
+    assert 'crossplant_federation_certificate_expiry_timestamp_seconds{certificate="server"}' in told
 
 
 def test_ledgers_beside_the_store_tell_what_was_spent(tmp_path: Path) -> None:

@@ -6,24 +6,31 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
-from server.console import figures, templating
-from server.console.advice import advise
-from server.console.charts import charts_of
-from server.console.compare_page import cells
-from server.console.plant_page import drift_of
-from server.console.round_page import durations
-from server.rounds import PlantReport, Status
+from server.console import (
+    compare_page,
+    events,
+    figures,
+    log_page,
+    pages,
+    plant_page,
+    registry_page,
+    round_page,
+    templating,
+)
+from server.console.app import create_app
+from server.console.settings import ConsoleSettings
+from server.rounds import PlantReport
 from server.store.auditlog import Actor
-from server.store.reading import Candidate, Series
 from server.store.rows import RunStatus
 from server.store.store import RoundStore
-from tests.support.console_runs import Visitor, commit, console, rich, round_of
+from tests.support.console_html import checked, seen
+from tests.support.console_runs import Visitor, console, rich, round_of
 from tests.support.stores import CONFIG, state
 
 HOSTILE = (
@@ -38,6 +45,7 @@ HOSTILE = (
     "javascript:alert(1)",
     "line\r\nSet-Cookie: a=b\x00\x1b[2J",
     "x" * 255,
+    "n" * 10_000,
 )
 PAGES = (
     "/",
@@ -55,87 +63,13 @@ PAGES = (
     "/runs/a/compare?a=11&b=15",
     "/runs/a/compare?a=1&b=15",
     "/runs/a/matrix",
-    "/runs/a/matrix?metric=cosine",
+    "/runs/a/matrix?metric=update_cosine",
     "/runs/a/registry",
     "/runs/a/registry?keep=3",
     "/audit",
     "/accounts",
     "/account/password",
 )
-
-
-class Checked(HTMLParser):
-    """A page, read strictly: every element is closed, ids are unique, nothing runs or is styled in the page itself."""
-
-    VOID: ClassVar = {"meta", "link", "input", "img", "br"}
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.faults: list[str] = []
-        self.ids: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        self.faults += [f"<{tag}> is not closed" for tag in self.open]
-        self.faults += [f"id {one} twice" for one in set(self.ids) if self.ids.count(one) > 1]
-        targets = {attributes["href"][1:] for _, attributes in self.tags if attributes.get("href", "").startswith("#")}
-        named = {attributes[name] for _, attributes in self.tags for name in ("aria-labelledby",) if name in attributes}
-        self.faults += [f"no element {one}" for one in (targets | named) - set(self.ids)]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        self.tags.append((tag, attributes))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if len(attributes) != len(attrs):
-            self.faults.append(f"<{tag}> has an attribute twice")
-        if "id" in attributes:
-            self.ids.append(attributes["id"])
-        if tag == "style" or "style" in attributes or any(name.startswith("on") for name in attributes):
-            self.faults.append(f"<{tag} {attributes}> has style or script in it")
-        if tag == "script" and not attributes.get("src", "").startswith("/static/"):
-            self.faults.append("a script in the page")
-        for name in ("href", "src", "action", "hx-get", "sse-connect"):
-            if not attributes.get(name, "/").startswith(("/", "#")) or attributes.get(name, "").startswith("//"):
-                self.faults.append(f"{name}={attributes[name]!r} leads elsewhere")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(f"</{tag}> closes nothing of its own")
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.faults.append("a script in the page")
-        self.text += data
-
-    def every(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of all elements of a kind."""
-        return [attributes for found, attributes in self.tags if found == tag]
-
-
-def checked(text: str) -> Checked:
-    page = Checked(text)
-    assert page.faults == []
-    assert len(page.every("h1")) == 1
-    assert len(page.every("caption")) == len(page.every("table"))
-    assert all(heading.get("scope") in ("col", "row") for heading in page.every("th"))
-    regions = [one for one in page.every("div") if one.get("role") == "region"]
-    assert all(one.get("tabindex") == "0" and one.get("aria-label") for one in regions)
-    assert all(one.get("alt") is not None for one in page.every("img"))
-    return page
-
-
-def seen(visitor: Visitor, path: str, status: int = 200) -> Checked:
-    answer = visitor.get(path)
-    assert answer.status_code == status, answer.text[:2000]
-    return checked(answer.text)
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +96,7 @@ def test_login_is_a_page_like_the_others(store: RoundStore) -> None:
     assert {"name": "next", "type": "hidden", "value": "/runs/a"} in page.every("input")
 
 
-def console_without_people(store: RoundStore) -> object:
-    from server.console.app import create_app
-    from server.console.settings import ConsoleSettings
-
+def console_without_people(store: RoundStore) -> FastAPI:
     return create_app(str(store.folder), ConsoleSettings())
 
 
@@ -308,210 +239,26 @@ def test_an_exported_zip_has_the_model_and_its_card(visitor: Visitor) -> None:
     assert visitor.get("/runs/a/rounds/1/export").status_code == 404
 
 
-# ---- changes ----
-
-
-def token(visitor: Visitor, path: str = "/runs/a/registry") -> str:
-    found = [one["value"] for one in seen(visitor, path).every("input") if one.get("name") == "csrf"]
-    return found[0]
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Visitor:
-    rich(tmp_path / "store", 14)
-    return Visitor(console(tmp_path / "store"))
-
-
-def test_an_operator_promotes_rolls_back_and_follows_with_a_reason(own: Visitor) -> None:
-    own.log_in("olaf")
-    csrf = token(own)
-    for action, form in (
-        ("promote", {"number": "13", "why": "best at all plants"}),
-        ("rollback", {"to": "12", "why": "alarms at north"}),
-        ("follow", {"why": "solved"}),
-    ):
-        answer = own.post(f"/runs/a/{action}", {"csrf": csrf} | form)
-        assert answer.status_code == 303, answer.text
-        assert answer.headers["location"].startswith("/runs/a/registry?ordered=")
-        text = seen(own, answer.headers["location"]).text
-        assert form["why"] in text
-        assert "is written down" in text
-    log = seen(own, "/audit").text
-    assert all(why in log for why in ("best at all plants", "alarms at north", "solved"))
-    states = [order.state.value for order in own.app.state.console.registry.orders("a")]
-    assert states == ["open", "replaced", "replaced"]
-
-
-def test_an_order_without_a_reason_or_for_a_round_without_clusters_is_an_error_page(own: Visitor) -> None:
-    own.log_in("olaf")
-    csrf = token(own)
-    for form, status in (
-        ({"number": "13", "why": ""}, 422),
-        ({"number": "13"}, 422),
-        ({"number": "x", "why": "a"}, 422),
-        ({"number": "999", "why": "a"}, 404),
-        ({"number": "1", "why": "a"}, 404),
-        ({"number": "13", "why": "a\x00b"}, 422),
-    ):
-        answer = own.post("/runs/a/promote", {"csrf": csrf} | form)
-        assert answer.status_code == status, form
-        checked(answer.text)
-    assert own.app.state.console.registry.orders("a") == []
-
-
-def test_a_viewer_sees_no_forms_and_changes_nothing_by_them(own: Visitor) -> None:
-    own.log_in("vera")
-    page = seen(own, "/runs/a/registry")
-    assert [one["action"] for one in page.every("form")] == ["/logout"]
-    csrf = token(own)
-    for action in ("promote", "rollback", "follow", "prune"):
-        answer = own.post(f"/runs/a/{action}", {"csrf": csrf, "number": "13", "why": "a", "keep": "1"})
-        assert answer.status_code == 403
-        checked(answer.text)
-    assert own.app.state.console.registry.orders("a") == []
-
-
-def test_an_admin_sees_what_pruning_would_remove_before_it_does(own: Visitor) -> None:
-    own.log_in("ann")
-    page = seen(own, "/runs/a/registry?keep=4")
-    assert "would be pruned" in page.text
-    assert {"type": "hidden", "name": "keep", "value": "4"} in page.every("input")
-    assert own.app.state.console.store.model("a", 2) is not None
-    answer = own.post("/runs/a/prune", {"csrf": token(own), "keep": "4"})
-    assert answer.status_code == 303, answer.text
-    assert "10 rounds pruned" in seen(own, answer.headers["location"]).text
-    assert seen(own, "/runs/a/rounds/2").text
-
-
-def test_an_operator_may_not_prune(own: Visitor) -> None:
-    own.log_in("olaf")
-    assert own.post("/runs/a/prune", {"csrf": token(own), "keep": "4"}).status_code == 403
-
-
-def test_a_read_only_console_has_no_forms_that_change_anything(tmp_path: Path) -> None:
-    rich(tmp_path / "store", 14)
-    console(tmp_path / "store")  # makes the people
-    there = Visitor(console(tmp_path / "store", read_only=True)).log_in("ann")
-    for path in ("/runs/a/registry?keep=3", "/runs/a/rounds/14", "/accounts"):
-        page = seen(there, path)
-        assert [one["action"] for one in page.every("form") if one.get("method") == "post"] == ["/logout"], path
-
-
-# ---- live part ----
-
-
-def test_htmx_gets_the_live_part_alone(own: Visitor) -> None:
-    own.log_in("vera")
-    part = own.get("/runs/a", **{"hx-request": "true"})
-    assert part.status_code == 200
-    assert "<html" not in part.text
-    assert "data-said=" in part.text
-    assert "Round 14" in part.text
-    commit(own.app.state.console.store, 15)
-    assert "Round 15" in own.get("/runs/a", **{"hx-request": "true"}).text
-
-
-def test_a_run_that_stands_still_says_so(tmp_path: Path) -> None:
-    store = RoundStore.create(str(tmp_path))
-    store.start_run("a", CONFIG)
-    made = replace(round_of("a", 1), started="2024-05-01T10:00:00+00:00")
-    store.commit(made, state("a", 1))
-    there = Visitor(console(tmp_path)).log_in()
-    assert "Nothing has been finished for long" in seen(there, "/runs/a").text
-    store.finish_run("a", RunStatus.FAILED, "too few plants")
-    text = seen(there, "/runs/a").text
-    assert "The run failed" in text
-    assert "too few plants" in text
-    store.finish_run("a", RunStatus.INTERRUPTED)
-    assert "when it is resumed" in seen(there, "/runs/a").text
-    store.finish_run("a", RunStatus.FINISHED)
-    assert "The run is finished" in seen(there, "/runs/a").text
-
-
-def test_figures_on_labelled_data_are_those_of_results_json_beside_the_store(own: Visitor) -> None:
-    own.log_in("vera")
-    figures_ = {"auprc": 0.4572, "false_alarms_per_day": 5.62, "delay_s": None, "vus_pr": "much"}
-    spent = {"mode": "local", "epsilon": 2.5, "budget": 3.0, "delta": 1e-5, "plants": [], "claim": "Whoever sees all"}
-    content = {"run": "a", "sites": [{"site": "north", "metrics": figures_}], "macro": figures_, "privacy": spent}
-    file = own.app.state.console.store.folder / "results.json"
-    file.write_text(json.dumps(content))
-    text = seen(own, "/runs/a").text
-    assert "0.4572" in text
-    assert "5.62" in text
-    assert "2.5 of 3" in text
-    file.write_text(json.dumps(content | {"run": "another"}))
-    assert "0.4572" not in seen(own, "/runs/a").text
-    for damaged in ("{", "[]", json.dumps({"run": "a", "sites": 7, "macro": [], "privacy": "x"}), "[" * 10_000):
-        file.write_text(damaged)
-        assert "No labelled test data here" in seen(own, "/runs/a").text
-
-
-# ---- small parts ----
-
-
-def test_the_parts_of_a_round_add_up_to_its_duration() -> None:
-    for number in (3, 11, 12):
-        record = round_of("a", number)
-        parts = durations(record)
-        assert sum(part.seconds for part in parts) == pytest.approx(record.seconds)
-        assert sum(part.width for part in parts) == pytest.approx(100, abs=0.01)
-    odd = replace(record, seconds=float("nan"), timings={"wait": float("inf")}, status=Status.FAILED)
-    assert durations(odd) == ()
-
-
-def test_a_plant_that_is_far_off_its_best_is_told_to_drift() -> None:
-    drift = drift_of(Series("holdout_loss", "north", (1, 2, 3, 4), (0.4, 0.1, None, 0.3)))
-    assert drift.ratio == pytest.approx(3.0)
-    assert (drift.best_round, drift.newest_round, drift.tone) == (2, 4, "bad")
-    assert drift_of(Series("holdout_loss", "north", (1, 2), (0.2, 0.21))).tone == "ok"
-    assert drift_of(Series("holdout_loss", "north", (1, 2), (0.2, 0.28))).tone == "warn"
-    assert drift_of(Series("holdout_loss", "north", (1,), (0.2,))).ratio is None
-    assert drift_of(Series("holdout_loss", "north", (1, 2), (0.0, 0.2))).ratio is None
-
-
-def test_candidates_are_ranked_plant_by_plant() -> None:
-    rows = [Candidate(9, "a" * 64, {"north": 0.1, "south": 0.3}), Candidate(7, "b" * 64, {"north": 0.2, "south": 0.1})]
-    found = cells(rows, ["north", "south"], higher=False)
-    assert (found[0, "north"].rank, found[0, "north"].best, found[0, "south"].rank) == (1, True, 2)
-    assert found[1, "south"].best
-    assert cells(rows, ["north"], higher=True)[1, "north"].best
-    alone = cells([rows[0]], ["north"], higher=False)[0, "north"]
-    assert not alone.best
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind", "says"),
-    [
-        ("late: no reply within 40 s", "late", "deadline"),
-        ("absent: not connected", "absent", "preflight"),
-        ("refused by the plant: CP-903 BudgetSpent", "refused", "budget"),
-        ("refused by the plant: CP-603 kind", "refused", "policy.toml"),
-        ("refused by the plant: CP-999 Odd", "refused", "client audit"),
-        ("NaN: 3 values of head.bias", "bad values", "gaps"),
-        ("schema: CP-203", "other sensors", "tag map"),
-        ("replay: bit for bit the update that this plant sent in round 3.", "replay", "keys"),
-        ("round 3, expected 4: a stale reply.", "stale", "again"),
-        ("something new", "invalid", "version"),
-        (None, "invalid", "version"),
-    ],
-)
-def test_every_reason_comes_with_something_to_do(reason: str | None, kind: str, says: str) -> None:
-    told = advise(reason)
-    assert told.kind == kind
-    assert says in f"{told.meaning} {told.cure}"
-
-
-def test_a_run_of_many_plants_draws_only_those_that_are_asked_for(tmp_path: Path) -> None:
-    plants = [f"p{i:02}" for i in range(12)]
-    rich(tmp_path / "store", 12, plants=plants)
-    reader = console(tmp_path / "store").state.console.reader
-    page = reader.page("a")
-    few = charts_of(reader, page, plants, None)
-    assert [line["label"] for line in few[0].lines] == ["all plants"]
-    one = charts_of(reader, page, plants, "p03")
-    assert [line["label"] for line in one[0].lines] == ["all plants", "p03"]
-    assert "plant=p03" in one[0].lines[1]["url"]
-    assert one[0].labels == ("all plants", "p03")
+def test_addresses_of_pages_stay_what_they_are() -> None:
+    modules = (pages, round_page, plant_page, compare_page, registry_page, log_page, events)
+    routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
+    assert sorted(f"{' '.join(sorted(route.methods or ()))} {route.path}" for route in routes) == [
+        "GET /",
+        "GET /audit",
+        "GET /events/{run}",
+        "GET /runs/{run}",
+        "GET /runs/{run}/compare",
+        "GET /runs/{run}/matrix",
+        "GET /runs/{run}/plants",
+        "GET /runs/{run}/plants/{plant:anything}",
+        "GET /runs/{run}/registry",
+        "GET /runs/{run}/rounds/{number}",
+        "GET /runs/{run}/rounds/{number}/export",
+        "POST /runs/{run}/follow",
+        "POST /runs/{run}/promote",
+        "POST /runs/{run}/prune",
+        "POST /runs/{run}/rollback",
+    ]
 
 
 def test_static_files_and_templates_are_where_the_wheel_takes_them_from() -> None:

@@ -89,6 +89,7 @@ DAMAGES: dict[str, Callable[[], bytes]] = {
     "not positive definite": change("network.precision", lambda a: -a),
     "no tail": change("step.tails", lambda a: 0 * a),
     "no spread": change("scale.spread", lambda a: _poked(a, 0.0)),
+    "weights of a little more than 1": change("scale.weight", lambda a: a * (1 + 1e-6)),
     "weights of 2": change("scale.weight", lambda a: 2 * a),
     "a negative weight": change("scale.weight", lambda a: a - 2 * np.eye(len(a))[0] + 2 * np.eye(len(a))[1]),
     "no trail": change("scale.trail", lambda a: 0 * a),

@@ -495,3 +495,37 @@ def test_an_order_waits_while_another_run_is_under_way(place: ServerPlace) -> No
     desk.look()
     assert [started["run"] for started in desk.control.started] == ["r", "other"]
     assert desk.left() == ["other.json"]
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stands_as_it_stood(place: ServerPlace) -> None:
+    desk = Ordered(place, RunStatus.FAILED)
+    desk.look()
+    with RoundStore.open(desk.store) as store:
+        after = stores.state("r", 3)
+        store.commit(stores.record(after), after, desk.order.id)  # it counts as running from here on
+
+    def standing(carrier: int) -> Standing:
+        with RoundStore.open(desk.store) as store:
+            store.finish_run("r", RunStatus.FAILED)
+        return Standing("finished", "completed", "")
+
+    desk.control.standing = standing  # type: ignore[method-assign]
+    desk.look()
+    assert (place.runs / "r.failed").is_file()
+    assert not (place.runs / "r.done").exists()
+    assert desk.said[-1] == "run r: failed."
+
+
+def test_a_damaged_note_does_not_keep_other_runs_orders_waiting(place: ServerPlace) -> None:
+    desk = Ordered(place)
+    ask_for(place, desk.store, "other", RunConfig(), ("north", "south"))
+    with RoundStore.open(desk.store) as store:
+        for number in range(1, 3):
+            after = stores.state("other", number)
+            store.commit(stores.record(after), after)
+        store.finish_run("other", RunStatus.FINISHED)
+        Registry(store).promote("other", 2, Actor("anna", "operator"), "try")
+    (place.runs / "other.json").replace(place.runs / "other.done")
+    (place.runs / "r.done").write_text("{")
+    desk.look()
+    assert desk.left() == ["other.json"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from server.channel import Silent
 from server.coordinator import Coordinator
+from server.orders import Choice
+from server.phases import Action, Step
 from server.rounds import RoundRecord, RunState
 from server.store.auditlog import Actor, entries, verify
 from server.store.registry import Order, OrderAction, OrderState, Registry, RunOrders
+from server.store.sent import published
 from server.store.store import RoundStore
 from shared.config import RunConfig
-from shared.errors import InvalidConfig, ModelCorrupt, RoundNotFound
+from shared.errors import InvalidConfig, ModelCorrupt, RoundNotFound, StoreBusy, StoreUnreadable
 from shared.wire.inventory import Kind
 from tests.support import plants
 from tests.support.puppets import Puppet, Stage
+from tests.support.stores import alter
 
 ANNA = Actor("anna", "operator")
 RUN = "run"
@@ -38,6 +44,10 @@ class Counted:
 
     def commit(self, record: RoundRecord, state: RunState, order: int | None = None) -> None:
         self.store.commit(record, state, order)
+        self.told(record)
+
+    def told(self, record: RoundRecord) -> None:
+        """A round is over."""
         self.stage.rounds_done = record.number
         act = self.after.get(record.number)
         if callable(act):
@@ -47,12 +57,33 @@ class Counted:
 class Told(RunOrders):
     """The run's orders, committed through the stage's journal."""
 
-    def __init__(self, journal: Counted, run: str) -> None:
+    def __init__(self, journal: Counted, run: str, site: Site) -> None:
         super().__init__(journal.store, run)
-        self._journal = journal
+        self._journal, self._site = journal, site
+
+    def choice(self) -> Choice | None:
+        """What holds; an operator who is a moment too late acts right afterwards."""
+        found, site = super().choice(), self._site
+        if site.store.run(RUN).rounds == site.when:
+            site.when = -1
+            site.act()
+        return found
 
     def carry(self, choice, record, state) -> None:  # type: ignore[no-untyped-def]
-        self._journal.commit(record, state, choice.order)
+        super().carry(choice, record, state)
+        self._journal.told(record)
+
+
+class Watch(Silent):
+    """Acts when a round has begun; a roll call before it is none."""
+
+    def __init__(self, before: dict[int, object]) -> None:
+        self._before = before
+
+    def round_started(self, number: int, step: Step, plants: int) -> None:
+        act = self._before.get(number)
+        if callable(act) and step.action is not Action.DESCRIBE:
+            act()
 
 
 class Site:
@@ -65,11 +96,14 @@ class Site:
         self.registry = Registry(self.store)
         self.stage = Stage([Puppet(name) for name in names])
         self.after: dict[int, object] = {}
+        self.before: dict[int, object] = {}
+        self.when, self.act = -1, lambda: None
 
     def run(self, only_orders: bool = False) -> list[RoundRecord]:
         journal = Counted(self.store, self.stage, self.after)
         coordinator = Coordinator(self.config, self.stage, journal, clock=self.stage.clock)
-        coordinator.orders = Told(journal, RUN)
+        coordinator.orders = Told(journal, RUN, self)
+        coordinator.observer = Watch(self.before)
         state = self.store.latest_state(RUN) or RunState(RUN, self.config.digest)
         self.stage.rounds_done = state.finished
         (coordinator.carry_out_orders if only_orders else coordinator.run)(state)
@@ -199,6 +233,96 @@ def test_without_a_quorum_an_order_is_tried_again_then_given_up_and_the_run_stay
     assert (ended.step, ended.skips, ended.model.digest) == (state.step, 0, state.model.digest)
     with site.store.session() as session:
         assert "quorum" in entries(session)[0].detail["reason"]
+
+
+def test_an_order_that_comes_just_before_a_calibration_of_the_plan_is_the_round_after_it(site: Site) -> None:
+    site.when = 13  # rounds are over, and the plan's second calibration is due
+    site.act = lambda: site.registry.promote(RUN, 7, ANNA, "it alarms less")
+    records = site.run()
+    ended = [r for r in records if r.label.startswith(("calibrate", "promote"))]
+    assert [r.label for r in ended] == ["calibrate 1", "calibrate 2", "promote round 7", "calibrate"]
+    with site.store.session() as session:
+        told = published(session, RUN, [r.number for r in ended])
+    assert [told[r.number] for r in ended] == site.sent()
+
+
+def test_an_order_that_is_replaced_while_its_round_runs_was_carried_out_all_the_same(site: Site) -> None:
+    records = site.run()
+    one, two = (number_of(records, label) for label in ("calibrate 1", "calibrate 2"))
+    site.registry.promote(RUN, one, ANNA, "one")
+    site.before = {len(records) + 1: lambda: site.registry.promote(RUN, two, ANNA, "two")}
+    after = site.run()
+    assert [r.label for r in after[len(records) :]] == [f"promote round {one}", f"promote round {two}"]
+    assert [(o.state, o.round) for o in site.registry.orders(RUN)] == [
+        (OrderState.DONE, len(after)),
+        (OrderState.DONE, len(after) - 1),
+    ]
+    assert site.registry.before(RUN) == one
+
+
+def test_each_order_has_its_own_tries(tmp_path: Path) -> None:
+    site = Site(tmp_path, settings=config(max_skips=2))
+    records = site.run()
+    first = number_of(records, "calibrate 1")
+    site.registry.promote(RUN, first, ANNA, "one")
+    site.stage.absent = {0, 1}
+    site.after = {len(records) + 1: lambda: site.registry.promote(RUN, first, ANNA, "two")}
+    assert len(site.run()) == len(records) + 3
+    assert [o.state for o in site.registry.orders(RUN)] == [OrderState.FAILED, OrderState.REPLACED]
+
+
+def test_a_store_that_cannot_be_asked_afterwards_has_no_order_carried_out_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = site.run()
+    orders = RunOrders(site.store, RUN)
+    site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "try")
+    choice, state = orders.choice(), site.store.latest_state(RUN)
+    assert choice is not None
+    assert choice.open
+    after = dataclasses.replace(state, finished=state.finished + 1)
+    orders.carry(choice, dataclasses.replace(records[-1], number=after.finished, label=choice.label), after)
+    monkeypatch.setattr(Registry, "chosen", _locked)
+    known = orders.choice()
+    assert (known.order, known.open, known.holds) == (choice.order, False, True)
+
+
+def test_a_store_that_cannot_be_asked_has_an_order_that_was_given_up_not_tried_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = site.run()
+    orders = RunOrders(site.store, RUN)
+    site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "try")
+    orders.give_up(orders.choice(), "no quorum")
+    monkeypatch.setattr(Registry, "chosen", _locked)
+    assert orders.choice() is None
+
+
+def _locked(registry: Registry, run: str) -> Order:
+    raise StoreBusy("the store is locked by another process.")
+
+
+def test_a_model_that_cannot_be_read_just_now_is_asked_for_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = site.run()
+    order = site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "try")
+    orders = RunOrders(site.store, RUN)
+    with monkeypatch.context() as locked:
+        locked.setattr(RoundStore, "model", lambda store, run, number: _locked(site.registry, run))
+        assert orders.choice() is None
+    assert orders.choice().order == order.id
+
+
+@pytest.mark.parametrize("change", ["action = 'x'", "state = 'done', target = NULL", "target = 'x'", "who = x'00'"])
+def test_a_damaged_order_is_one_clear_error_and_ends_no_run(site: Site, tmp_path: Path, change: str) -> None:
+    site.after = {12: _stop}
+    with pytest.raises(KeyboardInterrupt):
+        site.run()
+    site.after = {}
+    site.registry.promote(RUN, 7, ANNA, "try")
+    alter(tmp_path, f"UPDATE orders SET {change}")
+    with pytest.raises(StoreUnreadable, match="order 1"):
+        site.registry.orders(RUN)
+    assert site.run()[-1].label == "calibrate"
 
 
 def test_of_a_failed_run_orders_are_carried_out_and_nothing_else(site: Site) -> None:

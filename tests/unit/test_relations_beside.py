@@ -148,4 +148,5 @@ def test_parts_add_up_to_what_both_say_above_ordinary() -> None:
     found = weighed(relations, Heard(1.0, np.array([3.0, 1.0, 1.6])), 2.0, np.array([0.0, 2.0, 0.0]))
     assert found.score == pytest.approx(0.1 * 2 + 0.9 * 4)
     assert found.part_D.sum() == pytest.approx(found.score)
-    assert found.part_D[0] > found.part_D[2] > found.part_D[1] > 0
+    assert found.part_D[0] > found.part_D[2] > found.part_D[1]
+    assert found.part_D[1] == pytest.approx(0.1 * 2)  # the judge's alone: its ratio is below half of the largest

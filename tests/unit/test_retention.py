@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from server.cli import rounds_app
@@ -91,7 +93,7 @@ def test_a_promoted_model_is_never_pruned(tmp_path: Path) -> None:
         assert export_round(store, "a", number, tmp_path / f"out{number}")["round"] == number
 
 
-def test_what_a_rollback_would_go_back_to_stays(tmp_path: Path) -> None:
+def test_what_plants_score_by_and_what_a_rollback_would_go_back_to_stays(tmp_path: Path) -> None:
     store = RoundStore.create(str(tmp_path))
     store.start_run("a", CONFIG)
     for number in range(1, 9):
@@ -100,8 +102,33 @@ def test_what_a_rollback_would_go_back_to_stays(tmp_path: Path) -> None:
         store.commit(dataclasses.replace(record(after), label=label), after)
     store.finish_run("a", "finished")
     assert Registry(store).before("a") == 3
-    assert gone(prune(store, Policy(keep=1), ME)) == [1, 2, 4, 5, 6, 7]
+    assert gone(prune(store, Policy(keep=1), ME)) == [1, 2, 4, 5, 7]
     assert Registry(store).rollback("a", ME, "alarms at night").target == 3
+
+
+def test_a_calibration_that_comes_while_a_prune_looks_keeps_what_a_rollback_goes_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RoundStore.create(str(tmp_path))
+    store.start_run("a", CONFIG)
+    whole = RoundStore.session
+
+    def put(numbers: range) -> None:
+        for number in numbers:
+            after = state("a", number)
+            label = f"calibrate {number}" if number in (2, 5, 9) else f"train {number}/9"
+            store.commit(dataclasses.replace(record(after), label=label), after)
+
+    def late(own: RoundStore, writes: bool = False) -> AbstractContextManager[Session]:
+        if writes:  # another process is quicker
+            monkeypatch.setattr(RoundStore, "session", whole)
+            put(range(9, 13))
+        return whole(own, writes)
+
+    put(range(1, 9))
+    monkeypatch.setattr(RoundStore, "session", late)
+    assert gone(prune(store, Policy(keep=1), ME)) == [1, 2, 3, 4, 6, 7, 8]
+    assert Registry(store).rollback("a", ME, "alarms at night").target == 5
 
 
 def test_anchor_best_and_moments_of_the_newest_state_stay(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import json
+import os
+import pwd
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_promote_orders_a_round_in_the_name_of_who_types(store: str) -> None:
     assert "The run's next round sends it to the plants" in text
     (order,) = Registry(RoundStore.open(store)).orders("a")
     assert (order.target, order.who, order.why, order.state.value) == (
-        2, f"os:{getpass.getuser()}", "fewer false alarms", "open",
+        2, f"os:{pwd.getpwuid(os.getuid()).pw_name}", "fewer false alarms", "open",
     )  # fmt: skip
     with RoundStore.open(store).session() as session:
         (entry,) = auditlog.entries(session)
@@ -118,8 +119,15 @@ def test_a_store_behind_a_url_is_changed_too(tmp_path: Path) -> None:
 
 
 def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown() -> str:
+    def unknown(number: int) -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
-    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert me().name.removeprefix("os:").isdigit()
+
+
+def test_the_log_names_who_types_whatever_their_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = me().name
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert me().name == own

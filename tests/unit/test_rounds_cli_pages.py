@@ -21,13 +21,14 @@ from server.rounds import JOINED, PlantReport, Status
 from server.rounds_cli import watch
 from server.rounds_cli.printing import table
 from server.run.place import ServerPlace
-from server.store import glance, views
+from server.store import glance, migrate, views
 from server.store.glance import Wanted, look
 from server.store.models import MODEL
 from server.store.place import DATABASE
 from server.store.store import RoundStore
 from shared.errors import RoundNotFound, StoreNotFound, StoreUnreadable
-from tests.support.stores import CONFIG, NORTH, SOUTH, filled, model, record, state
+from tests.support.old_store import released
+from tests.support.stores import CONFIG, NORTH, SOUTH, alter, filled, model, record, state
 from tests.unit.test_rounds_cli import call, call_json
 
 
@@ -136,6 +137,20 @@ def test_hostile_values_in_a_store_are_one_clear_error(tmp_path: Path, column: s
         return
     with pytest.raises(StoreUnreadable, match="round 2 of run 'a' holds values that are none"):
         look(str(tmp_path), None, Wanted())
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["runs"], ["show", "1"], ["watch"]])
+def test_a_store_of_a_newer_version_is_refused_by_every_way_to_look(tmp_path: Path, words: list[str]) -> None:
+    filled(tmp_path).finish_run("a", "finished")
+    alter(tmp_path, "UPDATE alembic_version SET version_num = '0999'")
+    with pytest.raises(StoreUnreadable, match="is of version '0999'"):
+        call(*words, "--store", str(tmp_path))
+
+
+def test_a_store_without_a_version_is_listed(tmp_path: Path) -> None:
+    released(tmp_path)
+    assert look(str(tmp_path), None, Wanted()).run.rounds == 3
+    assert glance.KNOWN == migrate.KNOWN
 
 
 def test_runs_are_listed(tmp_path: Path) -> None:

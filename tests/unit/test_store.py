@@ -264,7 +264,7 @@ def test_a_store_on_a_medium_that_cannot_be_written_is_read(tmp_path: Path, monk
         RoundStore.open(str(tmp_path)).finish_run("a", "failed")
     assert _snapshot(tmp_path) == before
     monkeypatch.undo()
-    with store._session():  # a log is there while somebody has it open
+    with store.session():  # a log is there while somebody has it open
         monkeypatch.setattr(os, "access", lambda path, mode: False)
         assert len(RoundStore.open(str(tmp_path)).rounds("a")) == 3
 

@@ -2,7 +2,8 @@
 /* Curves of a run, drawn by uPlot from /api/v1/.../series: each chart when it comes into view, again when a round is done. */
 (() => {
   const COLOURS = ["blue", "alarm", "warn", "ink", "soft"], DASHES = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
-  const HEIGHT = 230, drawn = new Map();
+  const HEIGHT = 230, LEAST_MS = 5000, PER_LINE_MS = 250; // Rounds that follow each other quickly share a drawing.
+  const drawn = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const figure = (value) => value === null || value === undefined ? "\u2013" : Number(value.toPrecision(4)).toString().replace("-", "\u2212");
   const width = (place) => Math.max(160, place.clientWidth);
@@ -64,11 +65,13 @@
       if (!drawn.has(place)) place.dataset.empty = `The curve could not be loaded (${error.message}); its figures are below.`;
     }
   }
-  const places = [...document.querySelectorAll(".plot")], seen = new Set();
+  const places = [...document.querySelectorAll(".plot")], stale = new Set(places), near = new Set();
+  const refresh = () => {
+    for (const place of near) { if (stale.delete(place)) load(place); }
+  };
   const watch = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting && !seen.has(entry.target)) { seen.add(entry.target); load(entry.target); }
-    }
+    for (const entry of entries) { if (entry.isIntersecting) near.add(entry.target); else near.delete(entry.target); }
+    refresh();
   }, { rootMargin: "200px" });
   const size = new ResizeObserver((entries) => {
     for (const { target } of entries) {
@@ -78,9 +81,15 @@
   });
   for (const place of places) { watch.observe(place); size.observe(place); }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((plot) => plot.redraw(false, true)));
-  let due = 0;
-  document.body.addEventListener("htmx:afterSwap", () => { // Many rounds a second are one drawing.
-    clearTimeout(due);
-    due = setTimeout(() => seen.forEach(load), 400);
+  let due = 0, last = 0;
+  document.body.addEventListener("htmx:afterSwap", () => {
+    const lines = [...near].reduce((sum, place) => sum + JSON.parse(place.dataset.lines).length, 0);
+    if (due) return;
+    due = setTimeout(() => {
+      due = 0;
+      last = Date.now();
+      for (const place of places) stale.add(place);
+      refresh();
+    }, Math.max(400, last + Math.max(LEAST_MS, lines * PER_LINE_MS) - Date.now()));
   });
 })();
