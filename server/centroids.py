@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from shared.clustering import Statistic
 from shared.model import Clusters
@@ -58,6 +57,8 @@ def merge(
     live_K = counts_K >= max(floor, 1e-12)
     points, weights = clusters.centroids_KZ[live_K].astype(np.float64), counts_K[live_K]
     if len(points) > count:
+        from sklearn.cluster import KMeans  # a second and a half, which whoever only looks at rounds need not wait
+
         seed = int(rng.integers(2**31))
         fitted = KMeans(count, n_init=_RESTARTS, random_state=seed).fit(points, sample_weight=weights)
         return _fresh(np.clip(fitted.cluster_centers_, -box, box), clusters.radius)

@@ -17,7 +17,7 @@ _MINUTE = 16  # characters of a time down to its minute
 
 
 def promote(number: Number, store: Store, why: Why, run: Run = None, as_json: AsJson = False) -> None:
-    """Have plants score by a round's model, from the next calibration on."""
+    """Have plants score by a round's model, in the next round."""
     from server.store.registry import Registry
 
     there, name = opened_to_change(store, run)

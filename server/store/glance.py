@@ -106,12 +106,14 @@ def runs(location: str, most: int) -> list[RunLine]:
     if file is not None:
         try:
             with _lean(file) as rows:
-                return [_run_line(row) for row in rows(_RUNS, {"most": most})]
+                return [_run_line(row) for row in rows(_RUNS, {"most": min(most, _END)})]
         except (sqlite3.Error, OSError):
             pass
     from server.store.store import RoundStore
 
-    return [_run_line(row) for row in _by_sqlalchemy(RoundStore.open(location, look=True))(_RUNS, {"most": most})]
+    return [
+        _run_line(row) for row in _by_sqlalchemy(RoundStore.open(location, look=True))(_RUNS, {"most": min(most, _END)})
+    ]
 
 
 def _slowly(location: str, run: str | None, wanted: Wanted) -> Page:
@@ -173,8 +175,8 @@ def _page(rows: Rows, run: str | None, wanted: Wanted) -> Page | None:
     if not found:
         return None
     info = _run_line(found[0])
-    most = _END if wanted.last is None else wanted.last + 1
-    values = {"run": info.name, "after": wanted.after, "before": wanted.before, "most": most}
+    most = _END if wanted.last is None else min(wanted.last + 1, _END)
+    values = {"run": info.name, "after": wanted.after, "before": min(wanted.before, _END), "most": most}
     status = "" if wanted.status is None else " AND status = :status"
     values |= {} if wanted.status is None else {"status": wanted.status}
     rounds = rows(_ROUNDS.format(status=status), values)

@@ -26,6 +26,7 @@ from shared.errors import InvalidConfig, ModelCorrupt, RoundNotFound, StoreError
 __all__ = ["Order", "OrderAction", "OrderState", "Registry", "RunOrders", "parse_why"]
 
 LONGEST_WHY = 1000
+_MOST = 2**63 - 1  # that a database counts to
 
 
 class Registry:
@@ -88,9 +89,9 @@ class Registry:
 
     def orders(self, run: str | None = None, before: int | None = None, limit: int = 50) -> list[Order]:
         """Orders, the newest first."""
-        query = select(OrderRow).order_by(OrderRow.id.desc()).limit(limit)
+        query = select(OrderRow).order_by(OrderRow.id.desc()).limit(min(limit, _MOST))
         query = query if run is None else query.where(OrderRow.run == run)
-        query = query if before is None else query.where(OrderRow.id < before)
+        query = query if before is None else query.where(OrderRow.id < min(before, _MOST))
         with self._store.session() as session:
             return [order_of(row) for row in session.scalars(query)] if kept(session) else []
 

@@ -19,11 +19,12 @@ from sqlalchemy import select, text
 
 from server.rounds import Phase, PlantReport
 from server.store import database, migrate, totals
-from server.store.auditlog import Actor, append, verify
+from server.store.auditlog import Actor, append, hold, verify
 from server.store.reading import Reader
-from server.store.registry import Registry
+from server.store.registry import OrderState, Registry
+from server.store.retention import Policy, prune
 from server.store.store import RoundStore
-from server.store.tables import Base, PlantRow, TallyRow
+from server.store.tables import Base, OrderRow, PlantRow, TallyRow
 from shared.errors import RoundNotFound, StoreBusy, StoreError, StoreNotFound, StoreUnreadable
 from tests.support.postgres import Postgres, needs_postgres, postgres
 from tests.support.stores import CONFIG, NORTH, SOUTH, model, record, state
@@ -222,6 +223,33 @@ def test_of_writers_that_commit_at_once_one_wins(url: str, tmp_path: Path) -> No
     assert [r.number for r in store.rounds("a")] == [1, 2, 3, 4]
     kept, derived, tallies, told = _totals(store)
     assert (kept, tallies) == (derived, told)
+
+
+def test_of_orders_that_are_given_at_once_one_is_open_and_the_others_are_replaced(url: str, tmp_path: Path) -> None:
+    store = _filled(url, tmp_path, rounds=4)
+    for _ in range(3):
+        ends = _at_once(4, lambda i: Registry(RoundStore.open(url)).promote("a", 2 + i % 3, ADA, "why"))
+        assert not [end for end in ends if isinstance(end, StoreError)]
+        newest, *others = Registry(store).orders("a")
+        assert newest.state is OrderState.OPEN
+        assert {order.state for order in others} == {OrderState.REPLACED}
+
+
+def test_a_prune_waits_for_an_order_and_keeps_its_model(url: str, tmp_path: Path) -> None:
+    store = _filled(url, tmp_path, rounds=9)
+    store.finish_run("a", "finished")
+    with store.session(writes=True) as session:  # an order as it is made: it looks, and is not there for others yet
+        hold(session)
+        other = threading.Thread(target=prune, args=(RoundStore.open(url), Policy(keep=1), ADA))
+        other.start()
+        other.join(1.0)
+        row = OrderRow(run="a", action="promote", target=4, model=model(4).digest, made="", who="ada", why="why")
+        row.state = "open"
+        session.add(row)
+    other.join(30)
+    assert store.model("a", 4).digest == model(4).digest
+    with pytest.raises(RoundNotFound, match="pruned"):
+        store.model("a", 3)
 
 
 def test_a_store_that_several_make_at_once_is_made_once(url: str, tmp_path: Path) -> None:

@@ -147,6 +147,12 @@ def test_a_store_of_a_newer_version_is_refused_by_every_way_to_look(tmp_path: Pa
         call(*words, "--store", str(tmp_path))
 
 
+@pytest.mark.parametrize("words", [["list", "--last"], ["list", "--before"], ["runs", "--last"], ["orders", "--last"]])
+def test_a_number_beyond_all_rounds_is_as_good_as_any(tmp_path: Path, words: list[str]) -> None:
+    filled(tmp_path)
+    assert call(*words, str(10**24), "--store", str(tmp_path)) == call(*words, "1000", "--store", str(tmp_path))
+
+
 def test_a_store_without_a_version_is_listed(tmp_path: Path) -> None:
     released(tmp_path)
     assert look(str(tmp_path), None, Wanted()).run.rounds == 3
