@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,9 @@ audit_app = typer.Typer(
     name="audit", help="Who changed what, and why; check the log's chain.", no_args_is_help=True, add_completion=False
 )
 
-_COLUMNS = ("#", "at", "who", "action", "target", "why")
+_COLUMNS = ("#", "at", "who", "action", "target")
+_NAMED = 10  # values that are told of many
+_DIGEST = re.compile("[0-9a-f]{64}")
 _MINUTE = 16  # characters of a time down to its minute
 
 
@@ -29,7 +32,7 @@ def list_entries(
     before: Annotated[int | None, typer.Option("--before", metavar="N", min=1, help="Only entries before N.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One line an entry, the newest last."""
+    """One line an entry and its reason below it, the newest last."""
     from server.store import auditlog
     from server.store.database import has_table
     from server.store.store import RoundStore
@@ -42,7 +45,7 @@ def list_entries(
         return print_json({"entries": [dataclasses.asdict(entry) for entry in found]})
     if not found:
         return print_lines(["Nobody has changed anything yet."])
-    return print_table(_COLUMNS, [_row(entry) for entry in found], left=6)
+    return print_table(_COLUMNS, [_row(entry) for entry in found], 5, [_why(entry.detail) for entry in found])
 
 
 @audit_app.command("verify")
@@ -68,11 +71,26 @@ def verify(
 
 def _row(entry: Entry) -> tuple[str, ...]:
     at = entry.at[:_MINUTE].replace("T", " ")
-    return (str(entry.seq), at, entry.who, entry.action, entry.target, _why(entry.detail))
+    return (str(entry.seq), at, entry.who, entry.action, entry.target)
 
 
 def _why(detail: Mapping[str, Any]) -> str:
     """The reason, or else whatever there is to know."""
     if isinstance(why := detail.get("why"), str):
         return why
-    return ", ".join(f"{name} {value}" for name, value in detail.items()) or "-"
+    return ", ".join(f"{name} {_words(value)}" for name, value in detail.items())
+
+
+def _words(value: Any) -> str:
+    """What an entry says besides, in short: digests by their beginning, of many the first ten."""
+    if isinstance(value, Mapping):
+        return _some([f"{name}: {_words(one)}" for name, one in value.items()])
+    if isinstance(value, list):
+        return _some([_words(one) for one in value])
+    text = str(value)
+    return text[:12] if _DIGEST.fullmatch(text) else text
+
+
+def _some(words: Sequence[str]) -> str:
+    more = [f"{len(words) - _NAMED} more"] if len(words) > _NAMED else []
+    return ", ".join([*words[:_NAMED], *more]) or "none"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
@@ -52,6 +52,7 @@ class Access:
         self._proven: dict[tuple[str, str], None] = {}
         self._entries = Buckets(1 / _ENTRY_EVERY_S, _ENTRIES_AT_ONCE, 1)
         self._untold = 0
+        self._untouched_until = datetime.min.replace(tzinfo=UTC)
         self._once = ""
 
     # ---- who is asking ----
@@ -89,12 +90,13 @@ class Access:
             return not accounts.any_there(session)
 
     def _touch(self, opens: Opens, token: str, held: Held, now: datetime) -> None:
-        if not sessions.stale(held, now):
+        if not sessions.stale(held, now) or now < self._untouched_until:
             return
         try:
             with opens(writes=True) as session:
                 sessions.touch(session, token, now)
         except StoreError as error:  # a database that is locked just now, or a full disk, is no reason to show nothing
+            self._untouched_until = now + sessions.TOUCH  # nor to have each page wait for it
             _LOG.warning("a session's use was not noted: %s", error)
 
     # ---- in and out ----
@@ -123,7 +125,7 @@ class Access:
             self._addresses.undo(block)
             raise too_often(wait, "Too many logins failed.")
         with self._store() as session:
-            row = accounts.get(session, name)
+            row = accounts.get(session, name) if accounts.kept(session) else None
             known, secret = row is not None, "" if row is None or row.disabled else row.secret
         if not passwords.matches(secret, password):
             self._note_refusal(name if known else "", address)
@@ -229,6 +231,8 @@ class Access:
             self._addresses.fail(block_of(address))
             raise Denied(401, "This link was used already, or is of an earlier start.", "Start the console again.")
         self._once = ""
+        if not self.nobody_yet():
+            raise Denied(401, "This link held until there was an account.", "Log in with one.")
         with self._guests(writes=True) as session:
             return self._start(session, accounts.GUEST)
 

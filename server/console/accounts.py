@@ -18,6 +18,7 @@ from server.console import sessions
 from server.console.roles import Role
 from server.console.sessions import digest_of, stamp
 from server.store.auditlog import Actor, append
+from server.store.database import has_table
 from server.store.tables import AccountRow
 from shared.errors import InvalidConfig, UnknownName
 
@@ -69,6 +70,11 @@ def get(session: Session, name: str) -> AccountRow | None:
     return session.get(AccountRow, name) if NAME.fullmatch(name) else None
 
 
+def kept(session: Session) -> bool:
+    """Whether the store has accounts at all; an older one that is only looked at has not."""
+    return has_table(session.connection(), AccountRow.__tablename__)
+
+
 def listed(session: Session) -> list[Account]:
     """All accounts, by name."""
     return [read(row) for row in session.scalars(select(AccountRow).order_by(AccountRow.name))]
@@ -77,7 +83,7 @@ def listed(session: Session) -> list[Account]:
 def any_there(session: Session) -> bool:
     """Whether there is an account for a person."""
     person = AccountRow.subject.is_(None) | AccountRow.subject.not_like(f"{_TOKEN}%")
-    return session.scalars(select(AccountRow.name).where(person).limit(1)).first() is not None
+    return kept(session) and session.scalars(select(AccountRow.name).where(person).limit(1)).first() is not None
 
 
 def by_token(session: Session, token: str) -> Account | None:
@@ -87,7 +93,7 @@ def by_token(session: Session, token: str) -> Account | None:
 
 def by_subject(session: Session, subject: str) -> Account | None:
     """The account that another issuer's word stands for."""
-    row = session.scalars(select(AccountRow).where(AccountRow.subject == subject)).first()
+    row = session.scalars(select(AccountRow).where(AccountRow.subject == subject)).first() if kept(session) else None
     return None if row is None else read(row)
 
 

@@ -34,8 +34,8 @@ router = APIRouter(include_in_schema=False)
 EVERY_S, HEARTBEAT_S, LASTS_S = 1.0, 15.0, 600.0
 WORDS_S = 5.0
 """How often the line of who is waited for is told anew: it counts seconds."""
-PER_SESSION, MOST = 8, 256
-"""Open streams of one session, and of all."""
+PER_SESSION, PER_USER, MOST = 8, 64, 256
+"""Open streams of one session, of one user's sessions, and of all."""
 
 
 @dataclass
@@ -44,27 +44,28 @@ class Streams:
 
     Attributes:
         stopping: whether the server is about to end; streams end within a second.
-        open: how many each session has.
+        open: how many each session has, by user and session.
     """
 
     stopping: bool = False
-    open: Counter[str] = field(default_factory=Counter)
+    open: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def enter(self, key: str) -> None:
+    def enter(self, user: str, session: str) -> None:
         """Open one.
 
         Raises:
             Denied: there are too many.
         """
-        if self.open[key] >= PER_SESSION or self.open.total() >= MOST:
+        own = sum(count for (name, _), count in self.open.items() if name == user)
+        if self.open[user, session] >= PER_SESSION or own >= PER_USER or self.open.total() >= MOST:
             raise Denied(429, "Too many pages follow a run at the same time.", "Close some of them.")
-        self.open[key] += 1
+        self.open[user, session] += 1
 
-    def leave(self, key: str) -> None:
+    def leave(self, user: str, session: str) -> None:
         """Close one."""
-        self.open[key] -= 1
-        if self.open[key] <= 0:
-            del self.open[key]
+        self.open[user, session] -= 1
+        if self.open[user, session] <= 0:
+            del self.open[user, session]
 
 
 def streams_of(request: Request) -> Streams:
@@ -88,15 +89,14 @@ async def follow(request: Request, run: str, user: Annotated[User, Depends(user_
     """Follow a run."""
     console, streams = console_of(request), streams_of(request)
     await run_in_threadpool(console.reader.version, run)  # no such run: an answer, not a stream
-    key = f"{user.name} {user.csrf}"
     seen = request.headers.get("last-event-id") or request.query_params.get("since", "")
     told = _Stream(
         _events(request, console, run, seen[:64], streams),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-    streams.enter(key)
-    told.over = partial(streams.leave, key)
+    streams.enter(user.name, user.csrf)
+    told.over = partial(streams.leave, user.name, user.csrf)
     return told
 
 

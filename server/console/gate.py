@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import re
 import secrets
 
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +31,7 @@ STATIC = "/static/"
 OWN = frozenset({"/login", "/logout", "/account/password"})
 """Changes that everybody may make: those of one's own login."""
 TOKEN_HEADER = "x-csrf-token"  # noqa: S105 - the name of the header
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{1,5})?")
 _STATELESS = ("/healthz", "/metrics", STATIC)  # nobody needs to know who asks
 
 
@@ -149,15 +151,15 @@ def from_here(request: Request) -> bool:
 
 
 def host_of(header: str) -> str:
-    """The name in a Host header, without its port.
+    """The name in a Host header, without its port; of what is no such header all of it, which is nobody's name.
 
     Example:
-        >>> host_of("Localhost:80"), host_of("[::1]:80"), host_of("a@b")
-        ('localhost', '[::1]', 'a@b')
+        >>> host_of("Localhost:80"), host_of("[::1]:80"), host_of("a:80@b")
+        ('localhost', '[::1]', 'a:80@b')
     """
     name = header.strip().lower()
-    end = name.rfind("]") + 1
-    return name[:end] if end else name.partition(":")[0]
+    found = _HOST.fullmatch(name)
+    return found[1] if found else name
 
 
 def _check_origin(request: Request) -> None:

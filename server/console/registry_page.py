@@ -19,6 +19,7 @@ from server.console.context import Role, User, console_of, needs, user_of
 from server.console.forms import form_of
 from server.console.templating import path, render
 from server.store.export import export_round
+from server.store.models import file_errors
 from server.store.registry import LONGEST_WHY, Order, OrderAction, OrderState, Registry
 from server.store.retention import Policy, Pruned, foresee, prune
 
@@ -113,7 +114,7 @@ def _back(run: str, **told: int) -> Response:
 def export(request: Request, run: str, number: str, user: Annotated[User, Depends(user_of)]) -> Response:
     """A round's model as a zip: `model.safetensors`, byte for byte the store's, and `model.json`."""
     asked = whole(number, "round")
-    with tempfile.TemporaryDirectory(prefix="crossplant-") as scratch:
+    with file_errors("the folder for temporary files"), tempfile.TemporaryDirectory(prefix="crossplant-") as scratch:
         folder = Path(scratch) / "model"
         export_round(console_of(request).store, run, asked, folder)
         data = io.BytesIO()

@@ -12,7 +12,7 @@ from server.rounds_cli.printing import print_json, print_lines, print_table
 if TYPE_CHECKING:
     from server.store.registry import Order
 
-_COLUMNS = ("order", "action", "round", "state", "in", "made", "who", "why")
+_COLUMNS = ("order", "action", "round", "state", "in", "made", "who")
 _MINUTE = 16  # characters of a time down to its minute
 
 
@@ -65,10 +65,10 @@ def orders(
         return print_lines([f"Nobody has given an order for run {name}: each newest model goes out."])
     rows = [
         (str(o.id), o.action.value, str(o.target), o.state.value, "-" if o.round is None else str(o.round),
-         o.made[:_MINUTE].replace("T", " "), o.who, o.why)
+         o.made[:_MINUTE].replace("T", " "), o.who)
         for o in found
     ]  # fmt: skip
-    return print_table(_COLUMNS, rows, left=8)
+    return print_table(_COLUMNS, rows, 7, [o.why for o in found])
 
 
 def order_entry(order: Order) -> dict[str, Any]:
@@ -102,6 +102,7 @@ def carried_out_by(status: str, run: str) -> list[str]:
     if status == "running":
         return ["The run's next round sends it to the plants; each calibrates and publishes it as its bundle."]
     return [
-        f"Run {run} is over ({status}). In a federation, `crossplant server run`",
-        "carries the order out; of a simulation, `crossplant simulate --resume DIR` does.",
+        f"Run {run} is over ({status}).",
+        "In a federation, `crossplant server run` carries the order out;",
+        "of a simulation, `crossplant simulate --resume DIR` does.",
     ]

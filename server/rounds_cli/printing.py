@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 import typer
@@ -15,6 +16,8 @@ from server.store.words import plain
 LEAST, FALLBACK = 40, 80
 _GAP = " "
 _SHORTEST = 8  # words that are shorter are not cut before figures are
+_INDENT = "    "
+_MOST_BELOW = 16  # lines; the longest reason that may be given fits an 80 columns wide terminal
 
 
 def print_json(value: Any) -> None:
@@ -34,12 +37,14 @@ def print_lines(lines: Iterable[str]) -> None:
         typer.echo(plain(line))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table whose first `left` columns are words, the others figures."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int, below: Sequence[str] = ()) -> None:
+    """A table whose first `left` columns are words, the others figures; `below` each row its sentence, whole."""
     head, *body = table(columns, rows, left, width())
     typer.secho(head, bold=True)
-    for line in body:
+    for i, line in enumerate(body):
         typer.echo(line)
+        for more in _below(below[i], width()) if below else ():
+            typer.echo(more)
 
 
 def width() -> int:
@@ -60,6 +65,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int, most
     natural = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     widths = _fitted(natural, left, most - len(_GAP) * (len(columns) - 1))
     return [_line(row, widths, left) for row in cells]
+
+
+def _below(text: str, most: int) -> list[str]:
+    from rich.cells import cell_len
+
+    shown = plain(text)
+    most = most if cell_len(shown) == len(shown) else most // 2  # characters that are two columns wide
+    return wrap(shown, most, initial_indent=_INDENT, subsequent_indent=_INDENT, max_lines=_MOST_BELOW, placeholder=" …")
 
 
 def _fitted(widths: Sequence[int], left: int, most: int) -> list[int]:

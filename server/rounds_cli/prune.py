@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,8 +38,19 @@ def prune(
     there, _ = opened_to_change(store, run)
     if not yes:
         typer.echo(_words(foresee(there, policy, run), "would go")[0], err=True)
-        typer.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
+        _ask()
     return _tell(carry_out(there, policy, me(), run), policy, as_json, "went")
+
+
+def _ask() -> None:
+    from shared.errors import InvalidConfig
+
+    try:
+        typer.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise InvalidConfig("nobody answered whether they may go; nothing was removed", "Give --yes.") from None
 
 
 def _tell(found: Pruned, policy: Policy, as_json: bool, verb: str) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from server.notice import Waits
     from server.store.glance import Page
     from server.store.lines import Line
+    from server.store.reading import Reader
 
 _EVERY_S = 1.0
 _BEFORE = 5  # rounds that are shown of those that ended already
@@ -56,21 +57,21 @@ def _changes(location: str, run: str | None, until: int | None) -> Iterator[Chan
         if waits is not None and (key := (waits.round, waits.plants, waits.more)) != told:
             told = key
             yield {"waits": waits}
-        if (version := _version(reader, name)) != known:
-            known = version
-            seen, page = page, _page(location, name, page)
+        if (news := _news(reader, location, name, known, page)) is not None:
+            seen, (known, page) = page, news
             if page.run.rounds != seen.run.rounds:
                 yield {"page": page, "first": False}
     yield {"over": page.run}
 
 
-def _version(reader: Any, run: str) -> str:
-    """A word that changes with the run; a database that is locked just now is asked again in a second."""
+def _news(reader: Reader, location: str, run: str, known: str, seen: Page) -> tuple[str, Page] | None:
+    """What has changed, and a word for it; a database that is locked just now is asked again in a second."""
     from shared.errors import StoreBusy
 
     with suppress(StoreBusy):
-        return str(reader.version(run))
-    return ""
+        if (version := reader.version(run)) != known:
+            return version, _page(location, run, seen)
+    return None
 
 
 def _page(location: str, run: str, seen: Page | None) -> Page:

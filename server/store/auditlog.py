@@ -23,6 +23,7 @@ from server.store.tables import AuditRow
 
 FIRST = "0" * 64
 """What the first entry names as the one before it."""
+_DAMAGED: Mapping[str, Any] = {"damaged": "what is stored here is no detail of an entry"}
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,33 @@ def verify(session: Session) -> Verdict:
     previous, count = FIRST, 0
     for row in session.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=1000)):
         count += 1
-        told = digest_of(row.seq, row.at, row.who, row.role, row.action, row.target, row.detail, row.previous)
-        if row.seq != count or row.previous != previous or row.digest != told:
+        if row.seq != count or row.previous != previous or not _fits(row):
             return Verdict(count, previous, row.seq)
         previous = row.digest
     return Verdict(count, previous, None)
 
 
+def _fits(row: AuditRow) -> bool:
+    try:
+        told = digest_of(row.seq, row.at, row.who, row.role, row.action, row.target, row.detail, row.previous)
+    except (TypeError, ValueError, RecursionError):  # what somebody put there could never have been entered
+        return False
+    return row.digest == told
+
+
 def _entry(row: AuditRow) -> Entry:
-    return Entry(row.seq, row.at, row.who, row.role, row.action, row.target, row.detail, row.previous, row.digest)
+    at, who, role, action, target = map(_text, (row.at, row.who, row.role, row.action, row.target))
+    return Entry(row.seq, at, who, role, action, target, _detail(row.detail), _text(row.previous), _text(row.digest))
+
+
+def _text(value: Any) -> str:
+    """A column that somebody may have put anything into, as text that can be shown."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ascii(value)
+
+
+def _detail(value: Any) -> Mapping[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return _DAMAGED
+    return value if isinstance(value, dict) else _DAMAGED

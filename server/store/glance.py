@@ -192,7 +192,7 @@ def _lines(rows: Rows, run: str, rounds: Sequence[Sequence[Any]]) -> Iterator[Li
     for row in rounds:
         try:
             yield _line(run, row, plants.get(row[0], []))
-        except (TypeError, ValueError, AttributeError, RecursionError, KeyError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, KeyError) as error:
             raise StoreUnreadable(f"round {str(row[0])[:20]} of run {run!r} holds values that are none.") from error
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from server.store.auditlog import Actor, append, hold
+from server.store.codec import RECORDS
 from server.store.place import MODELS
 from server.store.references import MARK, STATE, Named, digests_in, named_digests, ordered_models
 from server.store.registry import live_rounds
@@ -152,7 +153,9 @@ def _old(session: Session, run: RunRow, policy: Policy, ordered: Collection[str]
     whole = (RoundRow.run == run.name, STATE.not_like(f"{MARK}%"))
     query = select(RoundRow.number, RoundRow.started, RoundRow.model).where(*whole)
     rows = session.execute(query.order_by(RoundRow.number)).all()
-    last, live = max((row.number for row in rows), default=0), live_rounds(session, run.name)
+    name = RECORDS.decode(str, run.name, "a run, name")
+    last = max((RECORDS.decode(int, row.number, f"run {name!r}, number") for row in rows), default=0)
+    live = live_rounds(session, name)
     keep = max(policy.keep or 1, _RUNNING if run.status == RunStatus.RUNNING.value else 1)
     since = None if policy.older_than_days is None else datetime.now(UTC) - timedelta(days=policy.older_than_days)
     old = [row for row in rows if row.number <= last - keep and row.number not in live and row.model not in ordered]

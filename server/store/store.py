@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, lazyload
 
 from server.rounds import RoundRecord, RunState
 from server.store import migrate, totals
-from server.store.codec import storable
+from server.store.codec import RECORDS, storable
 from server.store.database import connect, database_errors, has_table
 from server.store.locking import exclusive
 from server.store.models import ModelFiles, file_errors
@@ -228,7 +228,7 @@ class RoundStore:
         with self.session() as session:
             if not (rows := self._run_rows(session)):
                 raise RoundNotFound(f"{self._place.shown} holds no run yet.", "Start one with `crossplant simulate`.")
-            return rows[-1].name
+            return RECORDS.decode(str, rows[-1].name, "the newest run, name")
 
     def config(self, run: str) -> RunConfig:
         """What the run was asked to do.

@@ -90,6 +90,32 @@ def test_what_was_changed_shows_without_a_kept_head(store: Path, statements: lis
     assert json.loads(run("verify", "--store", store, "--json").stdout)["holds"] is False
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        """detail = '{"why": NaN}'""",
+        """detail = '[1]'""",
+        """detail = 'null'""",
+        """detail = '{"why": "\\ud800"}'""",
+        "at = x'ff'",
+        "who = x'ff'",
+        "target = 7",
+    ],
+)
+def test_what_is_no_entry_any_more_is_named_and_shown_as_text(store: Path, change: str) -> None:
+    tamper(store, f"UPDATE audit SET {change} WHERE seq = 2")
+    told = run("verify", "--store", store)
+    assert (told.exit_code, told.stdout[:31]) == (1, "The log was changed: entry 2 is")
+    assert run("list", "--store", store).stdout.count("\n") >= 5
+    (damaged,) = [
+        one for one in json.loads(run("list", "--store", store, "--json").stdout)["entries"] if one["seq"] == 2
+    ]
+    assert isinstance(damaged["detail"], dict)
+    assert all(isinstance(damaged[name], str) for name in ("at", "who", "target"))
+    with RoundStore.open(str(store)).session(writes=True) as session:
+        auditlog.append(session, ADA, "test", "what comes after", {})
+
+
 def test_a_cut_end_shows_by_a_kept_head_only(store: Path) -> None:
     kept = head(store)
     tamper(store, "DELETE FROM audit WHERE seq > 2")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 
 from server.console import accounts, passwords
+from server.console.app import create_app
 from server.console.problems import Denied
 from server.console.roles import Role
-from server.console.settings import Limits
-from server.store import auditlog
+from server.console.settings import ConsoleSettings, Limits
+from server.store import auditlog, database
 from shared.errors import InvalidConfig
 from tests.support.console import NOBODY, PATIENT, Browser, Clock, Site, site
+from tests.support.old_store import released
 
 WORD = "a long enough sentence"
 FEW = dataclasses.replace(PATIENT, tries=3)
@@ -131,6 +134,27 @@ def test_a_session_ends_when_it_is_not_used_and_at_last_in_any_case(tmp_path: Pa
     assert is_in(used)
     clock.pass_by(minutes=2)
     assert not is_in(used)
+
+
+def test_a_database_that_stays_locked_is_waited_for_once_and_not_by_every_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    place = site(tmp_path, now=clock)
+    place.log_in("viewer", Role.VIEWER)
+    clock.now = clock.now.replace(year=2100)  # after what the account was made by, the real clock
+    browser = place.browser(Role.VIEWER)
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    with closing(sqlite3.connect(place.store.folder / "rounds.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        clock.pass_by(minutes=2)
+        assert [is_in(browser) for _ in range(3)] == [True] * 3
+        assert caplog.text.count("use was not noted") == 1
+        other.execute("ROLLBACK")
+    clock.pass_by(minutes=2)
+    assert is_in(browser)
+    clock.pass_by(hours=7, minutes=58)
+    assert is_in(browser), "its use is noted again"
 
 
 @pytest.mark.parametrize("change", ["password", "role", "disable"])
@@ -346,6 +370,33 @@ def test_the_link_of_the_first_start_lets_one_browser_look_once(tmp_path: Path) 
     assert second.get(f"/login?once={once}").status_code == 401
     assert not is_in(second)
     assert place.log() == []
+
+
+def test_the_link_of_the_first_start_is_void_once_there_is_an_account(tmp_path: Path) -> None:
+    """It stays in the terminal's scrollback, or in a journal that others read."""
+    place = site(tmp_path)
+    once = place.app.state.access.offer_look()
+    add(place)
+    late = place.browser()
+    answer = late.get(f"/login?once={once}")
+    assert (answer.status_code, is_in(late)) == (401, False)
+    assert log_in(late) == 303
+
+
+def test_a_store_that_is_older_than_accounts_can_be_looked_at(tmp_path: Path) -> None:
+    """Read-only, which makes no tables: what a medium that cannot be written needs."""
+    released(tmp_path / "old")
+    settings = ConsoleSettings(read_only=True, limits=PATIENT)
+    app = create_app(str(tmp_path / "old"), settings)
+    assert app.state.access.nobody_yet()
+    browser, program = Browser(app), Browser(app)
+    program.headers["Authorization"] = "Bearer cpt_x"
+    assert (log_in(browser, "ada", "wrong"), is_in(program)) == (401, False)
+    assert browser.get(f"/login?once={app.state.access.offer_look()}").status_code == 303
+    (run,) = (one["name"] for one in browser.get("/api/v1/runs").json()["items"])
+    pages = ("/", f"/runs/{run}", f"/runs/{run}/registry", f"/runs/{run}/matrix", f"/runs/{run}/rounds/3")
+    for page in (*pages, f"/runs/{run}/plants", "/audit", "/metrics", "/healthz", "/api/v1/audit"):
+        assert browser.get(page).status_code == 200, page
 
 
 def test_the_link_of_an_earlier_start_or_none_opens_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from server.console import events
-from server.console.events import PER_SESSION, Streams
+from server.console.events import PER_SESSION, PER_USER, Streams
 from server.console.problems import Denied
 from server.notice import Waits
 from server.run.place import ServerPlace
@@ -166,13 +166,25 @@ def test_nobody_follows_without_a_login_nor_a_run_that_is_not_there(folder: Path
 def test_a_session_has_so_many_streams_and_no_more() -> None:
     streams = Streams()
     for _ in range(PER_SESSION):
-        streams.enter("ann")
+        streams.enter("ann", "1")
     with pytest.raises(Denied) as refused:
-        streams.enter("ann")
+        streams.enter("ann", "1")
     assert refused.value.status == 429
-    streams.enter("olaf")
-    streams.leave("ann")
-    streams.enter("ann")
+    streams.enter("ann", "2")
+    streams.leave("ann", "1")
+    streams.enter("ann", "1")
+
+
+def test_one_user_leaves_streams_to_the_others_however_often_they_log_in() -> None:
+    streams = Streams()
+    for session in range(PER_USER // PER_SESSION):
+        for _ in range(PER_SESSION):
+            streams.enter("ann", str(session))
+    with pytest.raises(Denied):
+        streams.enter("ann", "another")
+    streams.enter("olaf", "1")
+    streams.leave("ann", "0")
+    streams.enter("ann", "another")
 
 
 def test_a_store_that_is_locked_for_a_moment_ends_no_stream(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

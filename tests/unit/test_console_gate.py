@@ -86,7 +86,19 @@ def test_a_change_from_our_own_page_is_taken(header: dict[str, str], place: Site
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "localhost@evil", "[::1"]
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "localhost@evil",
+        "[::1",
+        "localhost:80@evil.example",
+        "localhost:80/login?",
+        "localhost:",
+        "[::1]evil.example",
+    ],
 )
 def test_a_console_that_is_asked_for_by_another_name_answers_nothing(host: str, place: Site) -> None:
     answer = place.browser(Role.VIEWER).get("/api/v1/runs", headers={"Host": host})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,16 @@ def test_exports_have_a_plain_file_name_whatever_the_run_is_called(hostile: tupl
     answer = visitor.get(templating.path("runs", run, "rounds", 3, "export"))
     assert answer.status_code == 200
     assert re.fullmatch(r'attachment; filename="[A-Za-z0-9._-]+\.zip"', answer.headers["content-disposition"])
+
+
+def test_an_export_without_room_for_it_is_told(
+    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose file system is read-only."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    answer = visitor.get("/runs/a/rounds/14/export")
+    assert answer.status_code == 409
+    assert "the folder for temporary files" in answer.text
 
 
 def test_an_exported_zip_has_the_model_and_its_card(visitor: Visitor) -> None:

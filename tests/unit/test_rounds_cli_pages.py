@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from server.store import glance, migrate, views
 from server.store.glance import Wanted, look
 from server.store.models import MODEL
 from server.store.place import DATABASE
+from server.store.reading import Reader
 from server.store.store import RoundStore
-from shared.errors import RoundNotFound, StoreNotFound, StoreUnreadable
+from shared.errors import RoundNotFound, StoreBusy, StoreNotFound, StoreUnreadable
 from tests.support.old_store import released
 from tests.support.stores import CONFIG, NORTH, SOUTH, alter, filled, model, record, state
 from tests.unit.test_rounds_cli import call, call_json
@@ -121,6 +122,7 @@ def test_what_is_no_store_is_told_as_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
+        ("metrics", '{"a": 1' + "0" * 400 + "}"),
         *(("metrics", "[1]"), ("metrics", "{"), ("metrics", '{"a": "b"}'), ("metrics", "[" * 50_000)),
         *(("seconds", "'long'"), ("label", 7), ("model", 1.5), ("state", '{"pruned": 3}'), ("state", '{"pruned"')),
     ],
@@ -144,6 +146,17 @@ def test_a_store_of_a_newer_version_is_refused_by_every_way_to_look(tmp_path: Pa
     filled(tmp_path).finish_run("a", "finished")
     alter(tmp_path, "UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(StoreUnreadable, match="is of version '0999'"):
+        call(*words, "--store", str(tmp_path))
+
+
+@pytest.mark.parametrize("change", ["rounds SET number = 'x' WHERE number = 2", "runs SET name = x'00'"])
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "1"], ["prune", "--keep", "1", "--yes"], ["rollback", "--why", "x"]]
+)
+def test_keys_that_are_none_are_one_clear_error(tmp_path: Path, change: str, words: list[str]) -> None:
+    filled(tmp_path)
+    alter(tmp_path, f"UPDATE {change}")
+    with suppress(StoreUnreadable, RoundNotFound):
         call(*words, "--store", str(tmp_path))
 
 
@@ -252,6 +265,28 @@ def test_watch_tells_rounds_as_they_end_and_ends_with_the_run(tmp_path: Path) ->
     assert numbers(text) == [3, 4, 5, 6, 7, 8, 9]
     assert text.endswith("Run a, 9 rounds, failed\nRun a failed: CP-302 \\x1b[2J gave up\n")
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("locked", [(Reader, "version"), (glance, "look")])
+def test_watch_outlasts_a_database_that_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: tuple[Any, str]
+) -> None:
+    store, (owner, name) = filled(tmp_path), locked
+    free, calls = getattr(owner, name), []
+
+    def sometimes(*arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) == 2:
+            store.commit(record(state("a", 4)), state("a", 4))
+            store.finish_run("a", "finished")
+            raise StoreBusy("the store is locked by another process.")
+        return free(*arguments)
+
+    monkeypatch.setattr(owner, name, sometimes)
+    text = call("watch", "--store", str(tmp_path))
+    assert numbers(text) == [1, 2, 3, 4]
+    assert text.endswith("Run a, 4 rounds, finished\n")
 
 
 @pytest.mark.usefixtures("_soon")
