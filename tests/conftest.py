@@ -1,6 +1,7 @@
 """What several tests share: where real data lies, and small files in the layouts of real data sets."""
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from shared.schema import SensorSchema
 from shared.series import SiteData
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background, where Ctrl-C is not heard
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine, however slow: a check that fails here fails there.
 settings.register_profile("crossplant", deadline=None, derandomize=True)

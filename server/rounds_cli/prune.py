@@ -46,11 +46,13 @@ def _ask() -> None:
     from shared.errors import InvalidConfig
 
     try:
-        typer.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
+        sure = typer.confirm("They cannot be brought back. Remove them?", err=True)
     except typer.Abort:
         if sys.stdin.isatty():
-            raise
-        raise InvalidConfig("nobody answered whether they may go; nothing was removed", "Give --yes.") from None
+            raise  # Ctrl-C
+        raise InvalidConfig("nobody answered whether they may go; nothing was removed.", "Give --yes.") from None
+    if not sure:
+        raise typer.Abort
 
 
 def _tell(found: Pruned, policy: Policy, as_json: bool, verb: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from server.audit_cli import audit_app
@@ -160,12 +161,38 @@ def test_entries_are_listed_in_a_table_that_fits(store: Path) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert [line.split()[0] for line in text.splitlines()] == ["#", "1", "2", "3", "4", "5", "6"]
+    assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == ["#", "1", "2", "3", "4", "5", "6"]
     found = json.loads(run("list", "--store", store, "--last", "2", "--before", "5", "--json").stdout)["entries"]
     assert [(entry["seq"], entry["who"], entry["detail"]["why"]) for entry in found] == [
         (3, "ada", "because of 2"),
         (4, "ada", "because of 3"),
     ]
+
+
+def below(store: Path, why: str | None = None, **detail: object) -> str:
+    """What is printed below an entry with this detail."""
+    with RoundStore.open(str(store)).session(writes=True) as session:
+        auditlog.append(session, ADA, "test", "run a", detail if why is None else detail | {"why": why})
+    lines = run("list", "--store", store, "--last", "1").stdout.splitlines()
+    assert all(line.startswith("    ") and cell_len(line) <= 80 for line in lines[2:])
+    return " ".join(line.strip() for line in lines[2:])
+
+
+def test_a_reason_is_told_whole_below_its_entry(store: Path) -> None:
+    why = " ".join(f"word{i}" for i in range(120))
+    assert below(store, why, order=1) == why
+    assert below(store, "\u6c34" * 100).replace(" ", "") == "\u6c34" * 100
+    assert below(store, "word " * 5000).endswith(" …")
+    assert below(store) == ""
+
+
+def test_what_else_an_entry_says_is_told_in_words(store: Path) -> None:
+    many = [f"p{i}" for i in range(13)]
+    told = below(store, order=2, model="ab" * 32, plants=many, rounds={"a": [1, 2], "b": []})
+    assert told == (
+        "model abababababab, order 2, plants p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, 3 more, "
+        "rounds a: 1, 2, b: none"
+    )  # fmt: skip
 
 
 def test_a_store_without_a_log_has_an_empty_one(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_orders_fit_the_terminal_and_cannot_steer_it(store: str) -> None:
         connection.execute("UPDATE orders SET who = ?", ("os:\x1b[2J\u202e" + "x" * 200,))
     text = call("orders", "--store", store)
     assert max(map(len, text.splitlines())) <= 80
+    assert " ".join(text.splitlines()[2:]).split() == ["a", "very", "long", "reason"] * 20
     assert "\x1b" not in text
     assert "\u202e" not in text
 
