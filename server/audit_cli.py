@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +19,6 @@ audit_app = typer.Typer(
 )
 
 _COLUMNS = ("#", "at", "who", "action", "target")
-_NAMED = 10  # values that are told of many
-_DIGEST = re.compile("[0-9a-f]{64}")
 _MINUTE = 16  # characters of a time down to its minute
 
 
@@ -76,21 +73,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _why(detail: Mapping[str, Any]) -> str:
     """The reason, or else whatever there is to know."""
+    from server.store.words import brief
+
     if isinstance(why := detail.get("why"), str):
         return why
-    return ", ".join(f"{name} {_words(value)}" for name, value in detail.items())
-
-
-def _words(value: Any) -> str:
-    """What an entry says besides, in short: digests by their beginning, of many the first ten."""
-    if isinstance(value, Mapping):
-        return _some([f"{name}: {_words(one)}" for name, one in value.items()])
-    if isinstance(value, list):
-        return _some([_words(one) for one in value])
-    text = str(value)
-    return text[:12] if _DIGEST.fullmatch(text) else text
-
-
-def _some(words: Sequence[str]) -> str:
-    more = [f"{len(words) - _NAMED} more"] if len(words) > _NAMED else []
-    return ", ".join([*words[:_NAMED], *more]) or "none"
+    return ", ".join(f"{name} {brief(value)}" for name, value in detail.items())

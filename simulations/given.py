@@ -163,8 +163,10 @@ def _cells(row: Given) -> tuple[str, ...]:
 
 def _caption(given: Shares) -> list[str]:
     lines = [
-        "recs: recordings of training and test. still: tags that are constant, or unknown, in training.",
-        "unlike: mean over tags of how far the site's training readings lie from the others', in sd.",
+        "recs: recordings of training and test.",
+        "still: tags that are constant, or unknown, in training.",
+        "unlike: mean over tags of how far the site's training readings lie from the",
+        "  others', in sd.",
         UNCOMPARED if given.unlikeness is None else f"Mean unlikeness of the sites: {given.unlikeness:.2f}",
     ]
     if len(given.sites) > SHOWN:

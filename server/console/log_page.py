@@ -15,6 +15,7 @@ from server.store import auditlog
 from server.store.auditlog import Entry
 from server.store.database import has_table
 from server.store.tables import AuditRow
+from server.store.words import brief
 
 router = APIRouter(include_in_schema=False)
 ROWS = 50
@@ -39,4 +40,4 @@ def _entries(console: Console, before: int | None, limit: int) -> list[Entry]:
 
 def told(entry: Entry) -> list[tuple[str, str]]:
     """What else an entry says, in short; `why` comes first."""
-    return [(name, str(value)) for name, value in sorted(entry.detail.items(), key=lambda item: item[0] != "why")]
+    return [(name, brief(value)) for name, value in sorted(entry.detail.items(), key=lambda item: item[0] != "why")]

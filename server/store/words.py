@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+_NAMED = 10  # values that are told of many
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def plain(text: str) -> str:
@@ -68,3 +74,27 @@ def some(count: int, one: str) -> str:
         ('1 round', '1200 rounds')
     """
     return f"{count} {one}{'' if count == 1 else 's'}"
+
+
+def brief(value: Any, deep: int = 4) -> str:
+    """A value of JSON in a sentence: digests by their beginning, of many values the first ten, what lies deep left out.
+
+    Example:
+        >>> brief({"a": [1, 2], "b": []})
+        'a: 1, 2, b: none'
+    """
+    if isinstance(value, Mapping):
+        return _listed([f"{name}: {_inner(one, deep)}" for name, one in islice(value.items(), _NAMED)], len(value))
+    if isinstance(value, list):
+        return _listed([_inner(one, deep) for one in value[:_NAMED]], len(value))
+    text = str(value)
+    return text[:12] if _DIGEST.fullmatch(text) else text
+
+
+def _inner(value: Any, deep: int) -> str:
+    return brief(value, deep - 1) if deep else "…"
+
+
+def _listed(words: Sequence[str], of: int) -> str:
+    more = [f"{of - len(words)} more"] if of > len(words) else []
+    return ", ".join([*words, *more]) or "none"

@@ -190,9 +190,16 @@ def test_what_else_an_entry_says_is_told_in_words(store: Path) -> None:
     many = [f"p{i}" for i in range(13)]
     told = below(store, order=2, model="ab" * 32, plants=many, rounds={"a": [1, 2], "b": []})
     assert told == (
-        "model abababababab, order 2, plants p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, 3 more, "
+        "order 2, model abababababab, plants p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, 3 more, "
         "rounds a: 1, 2, b: none"
     )  # fmt: skip
+
+
+def test_what_lies_deep_in_an_entry_is_left_out(store: Path) -> None:
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+    assert below(store, rounds=deep) == "rounds …"
 
 
 def test_a_store_without_a_log_has_an_empty_one(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ def test_an_operator_promotes_rolls_back_and_follows_with_a_reason(own: Visitor)
     assert states == ["open", "replaced", "replaced"]
 
 
+def test_of_a_run_that_is_over_the_page_says_what_carries_an_order_out(own: Visitor) -> None:
+    own.log_in("olaf")
+    own.post("/runs/a/promote", {"csrf": token(own), "number": "13", "why": "x"})
+    assert "simulate --resume" not in seen(own, "/runs/a/registry").text
+    own.app.state.console.store.finish_run("a", "finished")
+    assert "of a simulation crossplant simulate --resume DIR" in seen(own, "/runs/a/registry").text
+
+
 def test_what_holds_is_told_apart_from_what_is_only_ordered(own: Visitor) -> None:
     held, store = own.app.state.console, own.app.state.console.store
     own.log_in("olaf")

@@ -318,6 +318,8 @@ def test_the_command_asks_first_and_tells_what_went(tmp_path: Path) -> None:
     words = ["prune", "--store", str(tmp_path), "--keep", "2"]
     refused = CliRunner().invoke(rounds_app, words, input="n\n")
     assert refused.exit_code == 1
+    with pytest.raises(InvalidConfig, match=r"nobody answered.*--yes"):
+        call(*words)
     assert len(files(tmp_path)) == 11
     dry = call(*words, "--dry-run")
     assert dry.startswith("4 states and 7 files (")
