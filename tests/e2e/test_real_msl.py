@@ -11,7 +11,10 @@ from tests.conftest import real
 from tests.support.command import crossplant_here
 
 
-@pytest.mark.parametrize(("partition", "sites"), [("by-channel", 27), ("by-subsystem", 7)])
+@pytest.mark.parametrize(
+    ("partition", "sites"),
+    [("by-channel", 27), pytest.param("by-subsystem", 7, marks=pytest.mark.soak)],  # the other way to the same sites
+)
 def test_msl_trains_in_three_rounds(partition: str, sites: int, data_root: Path, tmp_path: Path) -> None:
     data, run = real(data_root, "telemanom"), tmp_path / "run"
     flags = [
