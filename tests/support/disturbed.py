@@ -134,6 +134,16 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 @contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write below a folder that `small_disk` made while the block runs, root neither."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+
+
+@contextmanager
 def full(folder: Path) -> Iterator[None]:
     """Fill the disk that a folder is on, to the last byte, while the block runs."""
     ballast = folder / "ballast"
