@@ -31,13 +31,10 @@ def list_entries(
 ) -> None:
     """One line an entry and its reason below it, the newest last."""
     from server.store import auditlog
-    from server.store.database import has_table
     from server.store.store import RoundStore
-    from server.store.tables import AuditRow
 
     with RoundStore.open(store, look=True).session() as session:
-        there = has_table(session.connection(), AuditRow.__tablename__)
-        found = auditlog.entries(session, before, last)[::-1] if there else []
+        found = auditlog.entries(session, before, last)[::-1]
     if as_json:
         return print_json({"entries": [dataclasses.asdict(entry) for entry in found]})
     if not found:

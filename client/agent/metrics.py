@@ -53,7 +53,7 @@ HELP = {
 
 _KINDS = frozenset(kind.value for kind in Kind)
 _MOST_CODES = 100
-_FROM_ANSWERS = {"holdout_loss": "holdout_loss", "train_loss": "train_loss", "calibrated": "calibrated"}
+_FROM_ANSWERS = ("holdout_loss", "train_loss", "calibrated")
 
 
 @dataclass
@@ -116,17 +116,19 @@ class AgentMetrics:
         self._add("received_bytes_total", entry["bytes_in"])
         self._add("sent_bytes_total", entry["bytes_out"])
         self._set("last_request_timestamp_seconds", self.clock())
-        if entry["code"] and len(self._values.get("refusals_total", ())) < _MOST_CODES:
-            self._add("refusals_total", 1.0, code=_without_moment(entry["code"]))
+        if entry["code"]:
+            code, known = _without_moment(entry["code"]), self._values.get("refusals_total", {})
+            if len(known) < _MOST_CODES or self._key({"code": code}) in known:
+                self._add("refusals_total", 1.0, code=code)
 
     def _learn(self, entry: Mapping[str, Any], numbers: Mapping[str, Number]) -> None:
         self._set("last_answer_timestamp_seconds", self.clock())
         if entry["round"] is not None:
             self._values.pop("round", None)  # only the newest run: names of runs come from outside
             self._set("round", float(entry["round"]), run=entry["run"])
-        for name, field_ in _FROM_ANSWERS.items():
-            if field_ in numbers and math.isfinite(numbers[field_]):
-                self._set(name, float(numbers[field_]))
+        for name in _FROM_ANSWERS:
+            if name in numbers and math.isfinite(numbers[name]):
+                self._set(name, float(numbers[name]))
 
     def _write(self) -> None:
         self._look()

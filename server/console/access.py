@@ -205,12 +205,6 @@ class Access:
             if row is not None:
                 append(session, Actor(row.name, row.role), "log out", f"account {row.name}", {})
 
-    def drop_sessions(self, name: str) -> None:
-        """End a person's sessions where they are not in the store; there the change of the account did."""
-        if self._settings.read_only:
-            with self._people(writes=True) as session:
-                sessions.end_all(session, name)
-
     # ---- the first look ----
 
     def offer_look(self) -> str:

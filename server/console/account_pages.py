@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 
 from server.console import accounts, passwords
 from server.console.context import Role, User, console_of, needs
-from server.console.login import Form
+from server.console.forms import Form
 from server.console.templating import render
 from shared.errors import CrossplantError, InvalidConfig, UnknownName
 

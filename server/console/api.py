@@ -1,7 +1,7 @@
 """The HTTP API, `/api/v1`: what the pages show, for programs; docs/console-api.md.
 
-Every answer carries an ETag. One that is of a run is made from `Reader.version`, so that a question that is repeated
-while nothing happened costs one small query; the others are made from what is answered.
+Every answer to a GET but `/me` carries an ETag. One that is of a run is made from `Reader.version`, so that a question
+that is repeated while nothing happened costs one small query; the others are made from what is answered.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from server.console.api_models import LARGEST
 from server.console.context import Console, Role, User, console_of, needs, user_of
 from server.rounds import Status
 from server.store import auditlog
-from server.store.auditlog import Entry
 from server.store.compare import compare_models, compare_rounds
-from server.store.database import has_table
 from server.store.reading import MOST
 from server.store.registry import Order
 from server.store.rows import RunInfo
@@ -212,15 +210,10 @@ def matrix(
 @router.get("/audit", response_model=told.Page[told.AuditEntry])
 def audit(request: Request, response: Response, shown: Shown, before: Before = None, limit: Limit = 50) -> Any:
     """The audit log, the newest entry first."""
-    found = entries(shown, before, limit)
+    with shown.store.session() as session:
+        found = auditlog.entries(session, before, limit)
     check_tag(request, response, tag_of(before, limit, found[0].digest if found else "", len(found)))
     return page(found, limit, lambda entry: entry.seq, _same)
-
-
-def entries(shown: Console, before: int | None, limit: int) -> list[Entry]:
-    """Entries of the audit log; none in a store that is older than the log."""
-    with shown.store.session() as session:
-        return auditlog.entries(session, before, limit) if has_table(session.connection(), "audit") else []
 
 
 # ---- orders ----

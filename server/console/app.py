@@ -23,7 +23,7 @@ from starlette.types import Scope
 
 from server.console import account_pages, api, api_models, login, metrics, oidc_login, pages
 from server.console.access import Access
-from server.console.context import Console, console_of
+from server.console.context import Console, console_of, federation_of
 from server.console.gate import STATIC, Gate, from_here
 from server.console.headers import Outermost
 from server.console.login import settings_of
@@ -32,7 +32,6 @@ from server.console.problems import Denied, on_error, on_http, on_invalid
 from server.console.settings import ConsoleSettings
 from server.store.reading import Reader
 from server.store.registry import Registry
-from server.store.store import RoundStore
 from shared.errors import CrossplantError
 
 FILES = Path(__file__).with_name("static")
@@ -58,7 +57,7 @@ def create_app(location: str, settings: ConsoleSettings) -> FastAPI:
     access = Access(store, settings)
     outside = [Middleware(Outermost, settings.secure), Middleware(Gate, access, settings, cookie)]
     app = FastAPI(title="Crossplant console", docs_url=None, redoc_url=None, openapi_url=None, middleware=outside)
-    folder = settings.federation or _federation(store)
+    folder = settings.federation or federation_of(store)
     app.state.console = Console(location, store, Reader(store), Registry(store), settings.read_only, folder)
     app.state.access, app.state.settings, app.state.cookie = access, settings, cookie
     app.state.begun = oidc_login.Begun()
@@ -87,14 +86,6 @@ _HANDLERS: dict[type[Exception], Any] = {
     RequestValidationError: on_invalid,
     HTTPException: on_http,
 }
-
-
-def _federation(store: RoundStore) -> Path | None:
-    try:
-        folder = store.folder
-    except CrossplantError:  # a database without a run has no folder yet
-        return None
-    return folder if (folder / "federation.toml").is_file() else None
 
 
 def _cookie(location: str, secure: bool) -> str:

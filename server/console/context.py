@@ -24,8 +24,9 @@ from server.store.auditlog import Actor
 from server.store.reading import Reader
 from server.store.registry import Registry
 from server.store.store import RoundStore
+from shared.errors import CrossplantError
 
-__all__ = ["SAFE", "Console", "Role", "User", "console_of", "needs", "user_of", "user_or_none"]
+__all__ = ["SAFE", "Console", "Role", "User", "console_of", "federation_of", "needs", "user_of", "user_or_none"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -70,6 +71,15 @@ class Console:
     registry: Registry
     read_only: bool
     federation: Path | None
+
+
+def federation_of(store: RoundStore) -> Path | None:
+    """The folder of a store, where it is a federation's; else None."""
+    try:
+        folder = store.folder
+    except CrossplantError:  # a database without a run has no folder yet
+        return None
+    return folder if (folder / "federation.toml").is_file() else None
 
 
 def console_of(request: HTTPConnection) -> Console:

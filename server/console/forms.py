@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 from urllib.parse import parse_qsl
 
+from fastapi import Depends
 from starlette.requests import Request
 
 from server.console.problems import Denied
@@ -21,6 +23,10 @@ async def form_of(request: Request) -> Mapping[str, str]:
         Denied: 415: it is no form; 422: it has too many fields, or is no text.
     """
     return parsed(request.headers.get("content-type", ""), await request.body())
+
+
+Form = Annotated[Mapping[str, str], Depends(form_of)]
+"""The fields of a form, in a route."""
 
 
 def parsed(kind: str, body: bytes) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,7 +10,7 @@ from starlette.responses import RedirectResponse
 from server.console import accounts, passwords
 from server.console.access import Access
 from server.console.context import User, console_of, user_of
-from server.console.forms import form_of
+from server.console.forms import Form
 from server.console.gate import address_of
 from server.console.problems import Denied
 from server.console.sessions import Ticket
@@ -20,7 +19,6 @@ from server.console.templating import render
 from shared.errors import CrossplantError, InvalidConfig
 
 router = APIRouter(include_in_schema=False)
-Form = Annotated[Mapping[str, str], Depends(form_of)]
 Somebody = Annotated[User, Depends(user_of)]
 _LONGEST_NEXT = 2000
 

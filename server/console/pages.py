@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from server.console import compare_page, events, log_page, plant_page, registry_page, round_page
 from server.console.asked import cursor, word
-from server.console.charts import charts_of
+from server.console.charts import LINES, charts_of
 from server.console.context import Console, User, console_of, user_of
 from server.console.results import COLUMNS, results_of
 from server.console.standing import live, settings_of, strip
@@ -55,6 +55,7 @@ def run(request: Request, run: str, user: Annotated[User, Depends(user_of)]) -> 
         chosen=chosen,
         results=results_of(console.store, run),
         columns=COLUMNS,
+        lines=LINES,
         **values,
     )
 

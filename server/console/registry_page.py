@@ -6,7 +6,6 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from server.console.asked import cursor, whole
 from server.console.context import Role, User, console_of, needs, user_of
-from server.console.forms import form_of
+from server.console.forms import Form
 from server.console.templating import path, render
 from server.store.export import export_round
 from server.store.models import file_errors
@@ -29,7 +28,6 @@ MODELS = 10
 """Newest rounds whose models are listed."""
 LOOKED = 200
 """Newest orders among which the one is looked for that holds."""
-Form = Annotated[Mapping[str, str], Depends(form_of)]
 Operator = Annotated[User, Depends(needs(Role.OPERATOR))]
 Admin = Annotated[User, Depends(needs(Role.ADMIN))]
 

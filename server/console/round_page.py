@@ -17,6 +17,7 @@ from server.console.figures import LONGEST
 from server.console.standing import settings_of
 from server.console.templating import render
 from server.rounds import ClusterReport, PlantReport, RoundRecord
+from server.store.registry import LONGEST_WHY
 from server.store.retention import pruned_on
 from shared.config import PrivacyConfig
 
@@ -86,6 +87,7 @@ def show(request: Request, run: str, number: str, user: Annotated[User, Depends(
         columns=columns(record),
         computing=computing,
         transfer=transfer,
+        longest=LONGEST_WHY,
     )
 
 

@@ -79,14 +79,21 @@ def coded(text: str) -> Markup:
     )
 
 
-def _environment() -> Environment:
+def environment(folder: Path) -> Environment:
+    """Templates of a folder: whatever is put into them is text, and a name that is missing is an error."""
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["coded"] = coded
+    return made
+
+
+def _environment() -> Environment:
+    made = environment(_TEMPLATES)
     made.filters.update(
         number=figures.number,
         signed=figures.signed,
@@ -98,7 +105,6 @@ def _environment() -> Environment:
         digest=figures.digest,
         when=figures.when,
         attribute=attribute,
-        coded=coded,
         quoted=quoted,
     )
     made.globals.update(

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from server.console.certificates import Certificate, certificates_of
-from server.console.context import Console
+from server.console.context import Console, federation_of
 from server.console.results import Results, results_of
 from server.console.standing import Live, live, settings_of
 from server.store.auditlog import Entry, entries
-from server.store.database import has_table
 from server.store.reading import Attempt, PlantLine, Reader, RoundLine, RunPage, Series
 from server.store.registry import Order, Registry
 from server.store.store import RoundStore
@@ -93,14 +91,8 @@ def gather(location: str, run: str, now: datetime | None = None) -> Material:
     """
     made = now or datetime.now(UTC)
     with RoundStore.open(location, look=True) as store:
-        return _gathered(_looking(location, store), run, made)
-
-
-def _looking(location: str, store: RoundStore) -> Console:
-    """The store as the console looks at it."""
-    folder = None if "://" in location else Path(location)
-    federation = folder if folder is not None and (folder / "federation.toml").is_file() else None
-    return Console(location, store, Reader(store), Registry(store), True, federation)
+        at = Console(location, store, Reader(store), Registry(store), read_only=True, federation=federation_of(store))
+        return _gathered(at, run, made)
 
 
 def _gathered(at: Console, run: str, now: datetime) -> Material:
@@ -141,8 +133,6 @@ def _refusals(reader: Reader, run: str, line: PlantLine) -> tuple[Attempt, ...]:
 
 def _audit(store: RoundStore, run: str) -> tuple[Entry, ...]:
     with store.session() as session:
-        if not has_table(session.connection(), "audit"):
-            return ()
         found = entries(session, limit=_LOOKED_AT)
     about = f"run {run}"
     ours = (entry for entry in found if entry.target == about or entry.target.startswith(f"{about}, "))

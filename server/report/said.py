@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from server.console.advice import Advice, advise
+from server.console.advice import advise
 from server.console.figures import amount, cut, number, percent, when
 from server.report.changes import changes, middle
 from server.report.material import Material
@@ -115,7 +115,7 @@ def _failed(material: Material) -> str:
     if lost:
         asked = sum(line.rounds for line in material.plants)
         said.append(f"{lost:,} of {asked:,} replies did not count.")
-        kinds = Counter(_advice(attempt.reason).kind for found in material.refusals.values() for attempt in found)
+        kinds = Counter(advise(attempt.reason).kind for found in material.refusals.values() for attempt in found)
         told = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(4))
         said.append(f"Among the newest of each plant: {told}.")
     if material.halted:
@@ -124,10 +124,6 @@ def _failed(material: Material) -> str:
         reason = cut(material.halted[0].reason, 300).rstrip(".") or "no reason is known"
         said.append(f"{amount(count, 'round')} did not count at all ({newest}). The newest one: {reason}.")
     return " ".join(said) or "Nothing: every reply and every round counted."
-
-
-def _advice(reason: str | None) -> Advice:
-    return advise(reason)
 
 
 def _privacy(material: Material) -> str:

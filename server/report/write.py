@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from server.console.figures import amount, cut, when
+from server.console.templating import environment
 from server.report import tables
 from server.report.advised import advised
 from server.report.curves import Picture, pictures
@@ -80,27 +78,8 @@ def write_report(path: Path, material: Material, folder: Path | None = None) -> 
 
 def page(material: Material, drawn: Sequence[Picture]) -> bytes:
     """The page, UTF-8."""
-    environment = Environment(
-        loader=FileSystemLoader(SHARED),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["coded"] = coded
-    html = environment.get_template("page.html.j2").render(_values(material, drawn))
+    html = environment(SHARED).get_template("page.html.j2").render(_values(material, drawn))
     return html.encode("utf-8", "replace")
-
-
-def coded(text: str) -> Markup:
-    """Text in which what stands between backticks is a command; all of it is escaped.
-
-    Example:
-        >>> str(coded("run `a <b>`"))
-        'run <code>a &lt;b&gt;</code>'
-    """
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if k % 2 else part for k, part in enumerate(parts))
 
 
 def _values(material: Material, drawn: Sequence[Picture]) -> dict[str, Any]:

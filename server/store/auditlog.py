@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from server.store.database import has_table
 from server.store.tables import AuditRow
 
 FIRST = "0" * 64
@@ -109,13 +110,15 @@ def digest_of(
 
 
 def entries(session: Session, before: int | None = None, limit: int = 100) -> list[Entry]:
-    """Entries, the newest first.
+    """Entries, the newest first; none in a store that is older than the log.
 
     Args:
         session: to read in.
         before: only those with a lower number.
         limit: how many at most.
     """
+    if not has_table(session.connection(), AuditRow.__tablename__):
+        return []
     query = select(AuditRow).order_by(AuditRow.seq.desc()).limit(limit)
     rows = session.scalars(query if before is None else query.where(AuditRow.seq < before))
     return [_entry(row) for row in rows]

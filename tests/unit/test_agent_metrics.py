@@ -98,6 +98,8 @@ def test_what_a_server_invents_does_not_make_the_file_grow(tmp_path: Path) -> No
     assert {labels for name, labels in found if name == "busy_seconds_total"} == {(("kind", "unknown"),)}
     assert [labels for name, labels in found if name == "round"] == [(("run", 'r299\n"} 1'),)]
     assert sum(name == "refusals_total" for name, _ in found) == 100
+    one.take(entry(verdict="refused", code="CP-7 x"), {})
+    assert read(tmp_path)["refusals_total", (("code", "CP-7 x"),)] == 2, "a code that is known counts on"
     assert (tmp_path / "metrics.prom").stat().st_size < 20_000
 
 

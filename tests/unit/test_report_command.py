@@ -17,7 +17,7 @@ from server.report.advised import advised
 from server.report.changes import Change, changes, middle
 from server.report.material import MOST_PLANTS, Material, gather
 from server.report.said import names, summary
-from server.report.write import coded, write_report
+from server.report.write import write_report
 from server.rounds import PlantReport, RoundRecord, Status
 from server.store.auditlog import Actor
 from server.store.reading import Series
