@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.errors import AlreadyRunning, FileTrouble
+from shared.errors import FileTrouble
+from shared.service_errors import AlreadyRunning
 
 _PATIENCE_S = 1.0
 """Somebody who only asks (`held`) has the lock for an instant."""

@@ -127,8 +127,9 @@ class ScoringConfig(_Group):
 class ThresholdConfig(_Group):
     """How a number becomes an alarm."""
 
-    rule: Text = "settled"
-    false_alarm_rate: Fraction = 0.01  # share of normal windows
+    rule: Text = "daily"
+    false_alarm_rate: Fraction = 0.03  # share of normal windows; of daily: the highest
+    alarms_a_day: Annotated[float, Field(gt=0, le=86_400)] = 1.0  # false ones that daily leaves room for
     sigmas: PositiveFloat = 3.0  # of mean-sigma
     fit_on: Literal["holdout", "train"] = "holdout"
     memory: Annotated[int, Field(ge=100, le=10**7)] = 10_000  # windows that an adaptive rule looks back over
@@ -183,7 +184,7 @@ class EvidenceConfig(_Group):
         20,
         40,
     )  # rows of the courses that are compared, ascending
-    shortest: Annotated[int, Field(ge=1, le=10**6)] = 30  # rows of the shortest event that must not be smoothed away
+    shortest: Annotated[int, Field(ge=1, le=10**6)] = 30  # rows over which what lasts counts
     relations: bool = True  # beside the judge, where valves and pumps tell enough (docs/relations.md)
 
     @model_validator(mode="after")

@@ -35,15 +35,6 @@
     │   ├── AgentUnreachable   CP-604
     │   ├── AuditBroken        CP-605
     │   └── AgentBusy          CP-606
-    ├── ServiceError           CP-8xx  processes that run for years (CP-7xx: shared/pki/trouble.py)
-    │   ├── ProcessFailed      CP-801
-    │   ├── ServerUnreachable  CP-802
-    │   ├── ServerRefused      CP-803
-    │   ├── PortTaken          CP-804
-    │   ├── AlreadyRunning     CP-805
-    │   ├── NotRunning         CP-806
-    │   ├── ServerStateDamaged CP-807
-    │   └── AccessDenied       CP-808
     └── PrivacyError           CP-9xx  a promise about records that cannot be kept
         ├── PrivacyUnmet       CP-901
         ├── BudgetTooSmall     CP-902
@@ -52,6 +43,9 @@
         ├── TooFewRecords      CP-905
         ├── NoiseDrowns        CP-906
         └── SecureAggregationRefused CP-907
+
+Two groups are beside what raises them: CP-7xx, who may take part (`shared/pki/trouble.py`), and CP-8xx, processes that
+run for years (`shared/service_errors.py`).
 
 Each error says what happened (with the value and the place), and what to do about it. The code is stable; the texts
 are not.
@@ -332,68 +326,6 @@ class AgentBusy(PlantError):
 
     code = "CP-606"
     cure = "Wait for what is under way, or end the other agent."
-
-
-class ServiceError(CrossplantError):
-    """A long-lived process, or what it listens on, cannot be used."""
-
-    code = "CP-800"
-
-
-class ProcessFailed(ServiceError):
-    """A process does not start, does not serve, or does not end."""
-
-    code = "CP-801"
-    cure = "Its log says why."
-
-
-class ServerUnreachable(ServiceError):
-    """The coordinator's SuperLink does not answer."""
-
-    code = "CP-802"
-    cure = "`crossplant server run` starts it again by itself; its log is in the federation's run/log."
-
-
-class ServerRefused(ServiceError):
-    """The coordinator's SuperLink refuses what it was asked for."""
-
-    code = "CP-803"
-    cure = "Its log is in the federation's run/log."
-
-
-class PortTaken(ServiceError):
-    """Nothing can listen on the address and port that were asked for."""
-
-    code = "CP-804"
-    cure = "End what listens there, or choose another --port."
-
-
-class AlreadyRunning(ServiceError):
-    """Another process serves this folder already."""
-
-    code = "CP-805"
-    cure = "End the other one first, or leave it running."
-
-
-class NotRunning(ServiceError):
-    """Nothing serves this folder now."""
-
-    code = "CP-806"
-    cure = "Start it with `crossplant server run`."
-
-
-class ServerStateDamaged(ServiceError):
-    """The SuperLink's own database cannot be read; the round store is another one."""
-
-    code = "CP-807"
-    cure = "Move it away and start again: rounds, models and keys are kept elsewhere."
-
-
-class AccessDenied(ServiceError):
-    """The console does not carry out what it was asked for: by whom, how often, or in which manner."""
-
-    code = "CP-808"
-    cure = "Log in with an account that may; docs/console.md says which role may do what."
 
 
 class PrivacyError(CrossplantError):

@@ -13,7 +13,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.errors import FileTrouble, InvalidConfig, MissingExtra, PortTaken
+from shared.errors import FileTrouble, InvalidConfig, MissingExtra
+from shared.service_errors import PortTaken
 
 LOOPBACK = "127.0.0.1"
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Self
 
 from shared.disk import replace_file
-from shared.errors import CrossplantError, ProcessFailed
+from shared.errors import CrossplantError
+from shared.service_errors import ProcessFailed
 
 LONGEST_LOG = 16 * 2**20
 """Bytes of a child's log before it begins anew. A SuperLink writes some tens of MB a day."""

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import FileTrouble, NothingToResume, ProcessFailed, RunDirectoryInUse, RunFailed
+from shared.errors import FileTrouble, NothingToResume, RunDirectoryInUse, RunFailed
 from shared.flower_process import free_port, healthy, listening
+from shared.service_errors import ProcessFailed
 from shared.supervise import Spec, Supervisor
 
 if TYPE_CHECKING:

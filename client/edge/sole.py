@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shared.errors import AlreadyRunning
+from shared.service_errors import AlreadyRunning
 
 LOCK = "scorer.lock"
 

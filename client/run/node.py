@@ -30,8 +30,9 @@ from flwr.supernode.cli import flower_supernode
 
 from client.run.link import Line, join, say
 from client.run.note import begin_note, write_note
-from shared.errors import CrossplantError, MissingExtra, ServerRefused
+from shared.errors import CrossplantError, MissingExtra
 from shared.preflight import network
+from shared.service_errors import ServerRefused
 
 PAUSES_S: dict[float, float] = {3: 1.0, 0.5: 0.1}
 """Flower's pause to ours."""

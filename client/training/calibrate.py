@@ -22,7 +22,7 @@ from client.training.live_rows import LiveRows, measured_ends
 from client.training.tensors import TensorWindows
 from client.training.workspace import Part, Workspace
 from shared.bundle.parts import Calibration, Rehearsal
-from shared.config import Recipe
+from shared.config import Recipe, ThresholdConfig
 from shared.detectors import Detector, WindowScores
 from shared.distribution import Distribution
 from shared.errors import DataError, NothingToLearn, TooFewRows
@@ -47,6 +47,7 @@ from shared.thresholds.budget import REARM_S, Bursts
 from shared.windows import IntArray
 
 _FEWEST = 4  # held-out windows that can be halved
+_DAY_S = 86_400.0
 
 log = logging.getLogger(__name__)
 
@@ -153,15 +154,15 @@ def calibrate(
     found = _judged(detector, clusters, live, recipe, lag)
     if isinstance(found, Judged):
         held = fitted_on = _Scored(found.scores_N, found.part_MD, None, found.modes_N, found.judge.rows)
-    scale, threshold = _fitted(fitted_on, recipe)
-    halved = _halved(fitted_on, scale, threshold, recipe)
+    scale, threshold = _fitted(fitted_on, recipe, step_s)
+    halved = _halved(fitted_on, scale, threshold, recipe, step_s)
     scores_N = scale.combine(held.error_N, held.entropy_N)
     check_calibration(scores_N, "scores")
     figures = Calibration(
         holdout_loss=loss,
         effective_size=effective_size(scores_N),
         distribution=Distribution.of_scores(scores_N),
-        rehearsal=_rehearsed(held, scale, threshold, recipe),
+        rehearsal=_rehearsed(held, scale, threshold, recipe, step_s),
         occupancy=_occupancy(held, clusters),
         tag_error=tuple(held.tag_error_ND.mean(axis=0, dtype=np.float64).tolist()),
         tag_error_high=tuple(held.tag_error_ND.max(axis=0).astype(np.float64).tolist()),
@@ -237,22 +238,29 @@ def _scale(scored: _Scored, recipe: Recipe) -> ScoreScale:
     return fit_score_scale(scored.error_N, scored.entropy_N, recipe.scoring)
 
 
-def _fitted(scored: _Scored, recipe: Recipe) -> tuple[ScoreScale, Threshold]:
+def _fitted(scored: _Scored, recipe: Recipe, step_s: float) -> tuple[ScoreScale, Threshold]:
     scale = _scale(scored, recipe)
+    return scale, _threshold(scored, scale, recipe.threshold, step_s)
+
+
+def _threshold(scored: _Scored, scale: ScoreScale, asked: ThresholdConfig, step_s: float) -> Threshold:
     scores_N = scale.combine(scored.error_N, scored.entropy_N)
-    return scale, fit(recipe.threshold.rule, scores_N, recipe.threshold, scored.modes_N)
+    return fit(asked.rule, scores_N, asked, scored.modes_N, _DAY_S / step_s)
 
 
-def _halved(scored: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe) -> Threshold | None:
+def _halved(
+    scored: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe, step_s: float
+) -> Threshold | None:
     """The threshold at half of the rate, where the rule can be asked for one."""
     if threshold.false_alarm_rate is None:
         return None
-    scores_N = scale.combine(scored.error_N, scored.entropy_N)
     asked = recipe.threshold.model_copy(update={"false_alarm_rate": threshold.false_alarm_rate / 2})
-    return fit(recipe.threshold.rule, scores_N, asked, scored.modes_N)
+    return _threshold(scored, scale, asked, step_s)
 
 
-def _rehearsed(held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe) -> Rehearsal | None:
+def _rehearsed(
+    held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe, step_s: float
+) -> Rehearsal | None:
     """Alarms in the second half of the windows, by what the first half sets. Windows overlap: those that share rows
     with the first half are left out. A threshold set on training data knows neither half, and is taken as it is; so is
     a judge, of whose scores each is by models that had not seen its row.
@@ -262,7 +270,7 @@ def _rehearsed(held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: R
         return None
     try:
         if recipe.threshold.fit_on == "holdout":
-            scale, threshold = _fitted(held[:half], recipe)
+            scale, threshold = _fitted(held[:half], recipe, step_s)
     except DataError:  # Half of the data is too little for the rule.
         return None
     later = held[min(half + max(recipe.detector.window, held.judged) - 1, count - 1) :]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from server.console.figures import cut
+from shared import service_errors as _services  # noqa: F401 (its errors count among the classes)
 from shared.errors import CrossplantError
-from shared.pki import trouble as _pki  # noqa: F401 (its errors count among the classes)
+from shared.pki import trouble as _pki  # noqa: F401 (so do its)
 
 REFUSED = "refused by the plant"
 """How the reason begins of a plant that did not want to take part."""

@@ -74,8 +74,8 @@ class Run(Told):
     note: str
 
 
-class Round(Told):
-    """A round in a list."""
+class _Round(Told):
+    """What a round tells of itself wherever it is shown."""
 
     number: int
     phase: str
@@ -87,10 +87,15 @@ class Round(Told):
     model: str | None
     metrics: Figures
     timings: Figures
+    bytes: Count
+
+
+class Round(_Round):
+    """A round in a list."""
+
     asked: Count
     accepted: Count
     joined: Count
-    bytes: Count
 
 
 class Order(Told):
@@ -143,22 +148,11 @@ class ClustersTold(Told):
     plants: list[int]
 
 
-class RoundDetail(Told):
+class RoundDetail(_Round):
     """A round with all its plants."""
 
     run: str
-    number: int
-    phase: str
-    label: str
-    status: str
-    reason: str | None
-    started: str
-    seconds: Figure
-    model: str | None
     config: str
-    metrics: Figures
-    timings: Figures
-    bytes: Count
     updates: list[Part]
     clusters: ClustersTold | None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -30,11 +29,12 @@ from server.console.login import settings_of
 from server.console.opening import opened
 from server.console.problems import Denied, on_error, on_http, on_invalid
 from server.console.settings import ConsoleSettings
+from server.console.templating import STATIC as FILES
+from server.console.templating import version_of
 from server.store.reading import Reader
 from server.store.registry import Registry
 from shared.errors import CrossplantError
 
-FILES = Path(__file__).with_name("static")
 _ABOUT = (
     "Rounds of a federation: who took part and who did not, whether it got better and for whom, which model plants "
     "score by. Names of runs and plants are text of any kind."
@@ -76,8 +76,8 @@ class _Files(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         answer = await super().get_response(path, scope)
-        kept = scope["query_string"].startswith(b"v=") and answer.status_code in (200, 304)
-        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-cache"
+        if answer.status_code in (200, 304) and scope["query_string"] == version_of(FILES / path).encode():
+            answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return answer
 
 

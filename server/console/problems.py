@@ -20,7 +20,6 @@ from starlette.routing import BaseRoute, Match
 
 from server.store.place import parse_place
 from shared.errors import (
-    AccessDenied,
     CrossplantError,
     DiskFull,
     InvalidConfig,
@@ -32,6 +31,7 @@ from shared.errors import (
     StoreUnreadable,
     UnknownName,
 )
+from shared.service_errors import AccessDenied
 
 PROBLEM = "application/problem+json"
 API = ("/api/", "/openapi.json", "/metrics", "/healthz", "/events/")

@@ -20,7 +20,8 @@ from fastapi import FastAPI
 from server.console.events import stop
 from server.console.settings import LOOPBACK
 from server.run.patience import Lines, Protocol
-from shared.errors import FileTrouble, InvalidConfig, PortTaken
+from shared.errors import FileTrouble, InvalidConfig
+from shared.service_errors import PortTaken
 
 _ELSEWHERE = (
     "Give --tls-cert and --tls-key; or let a proxy end TLS and name its address with --behind-proxy; "

@@ -52,7 +52,12 @@ def path(*parts: object, **query: object) -> str:
 @cache
 def asset(name: str) -> str:
     """Address of a static file; it changes with the file, so that a browser may keep it."""
-    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]}"
+    return f"/static/{name}?{version_of(STATIC / name)}"
+
+
+def version_of(file: Path) -> str:
+    """What the address of a file ends with while it has the content that it has now."""
+    return f"v={hashlib.sha256(file.read_bytes()).hexdigest()[:10]}"
 
 
 def attribute(value: object) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import server
-from shared.errors import ProcessFailed
+from shared.service_errors import ProcessFailed
 
 _PACKAGES = ("shared", "server", "client")
 _MANIFEST = """

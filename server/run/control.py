@@ -26,7 +26,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from server.run.place import Endpoint
-from shared.errors import ServerRefused, ServerUnreachable
+from shared.service_errors import ServerRefused, ServerUnreachable
 
 
 @dataclass(frozen=True)

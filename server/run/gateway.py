@@ -27,9 +27,9 @@ import httpx
 from server.run.doorstep import say, tls
 from server.run.patience import allow_descriptors, configured
 from server.run.place import Endpoint, ServerPlace
-from shared.errors import PortTaken
 from shared.flower_process import LOOPBACK, environment, listening
 from shared.preflight.network import VERSION_HEADER
+from shared.service_errors import PortTaken
 from shared.supervise import Spec
 
 Scope = MutableMapping[str, Any]

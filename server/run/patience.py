@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from shared.errors import PortTaken
+from shared.service_errors import PortTaken
 
 
 @dataclass(frozen=True)

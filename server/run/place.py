@@ -9,7 +9,8 @@ from pathlib import Path
 
 from shared.alone import held
 from shared.disk import replace_file
-from shared.errors import FileTrouble, NotRunning
+from shared.errors import FileTrouble
+from shared.service_errors import NotRunning
 
 
 @dataclass(frozen=True)

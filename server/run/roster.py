@@ -11,7 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.errors import InvalidConfig, ServerRefused
+from shared.errors import InvalidConfig
+from shared.service_errors import ServerRefused
 
 if TYPE_CHECKING:
     from server.run.control import Control

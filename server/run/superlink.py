@@ -23,8 +23,8 @@ from server.notice import WAITS
 from server.run.place import Endpoint, ServerPlace
 from server.run.runs import NOTES
 from shared.disk import replace_file
-from shared.errors import ServerStateDamaged
 from shared.flower_process import LOOPBACK, environment, healthy, script
+from shared.service_errors import ServerStateDamaged
 from shared.supervise import Spec
 
 _LOOPBACK_DAYS = 3650  # made anew at every start, which may be years apart

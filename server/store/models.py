@@ -142,12 +142,8 @@ class ModelFiles:
         Raises:
             ModelCorrupt: missing, or its content has another digest.
         """
-        path = self.path(digest, OPTIMIZER)
-        try:
-            tensors = safetensors.numpy.load(read_checked(path, digest))
+        with _tensors(self.path(digest, OPTIMIZER), digest, "optimiser moments") as tensors:
             return OptimizerState(int(tensors["step"]), _under("first/", tensors), _under("second/", tensors))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ModelCorrupt(f"{path} does not hold optimiser moments: {error}.") from error
 
     def put_moments(self, lag: LagSum | None) -> str | None:
         """Keep plants' moments; None when there are none."""
@@ -163,12 +159,8 @@ class ModelFiles:
         Raises:
             ModelCorrupt: missing, or its content has another digest.
         """
-        path = self.path(digest, MOMENTS)
-        try:
-            tensors = safetensors.numpy.load(read_checked(path, digest))
+        with _tensors(self.path(digest, MOMENTS), digest, "moments") as tensors:
             return LagSum(tensors["sum"], shares_of(tensors["tags"], tensors["shares"]))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ModelCorrupt(f"{path} does not hold moments: {error}.") from error
 
 
 def read_checked(path: Path, digest: str) -> bytes:
@@ -184,6 +176,19 @@ def read_checked(path: Path, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise ModelCorrupt(f"{path} was changed or cut short: its content does not have the digest {digest[:12]}.")
     return data
+
+
+@contextmanager
+def _tensors(path: Path, digest: str, what: str) -> Iterator[dict[str, np.ndarray]]:
+    """A file's tensors, by name; what the block does not find among them is what the file does not hold.
+
+    Raises:
+        ModelCorrupt: missing, of another digest, or without something that the block asks for.
+    """
+    try:
+        yield safetensors.numpy.load(read_checked(path, digest))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelCorrupt(f"{path} does not hold {what}: {error}.") from error
 
 
 def _holds(path: Path, data: bytes) -> bool:

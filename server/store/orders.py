@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.rounds import RoundRecord
@@ -72,13 +71,6 @@ def carry_out(session: Session, order: int, record: RoundRecord) -> str:
     detail = {"order": order, "round": record.number, "model": row.model, "plants": list(record.accepted)}
     append(session, COORDINATOR, "carry out", target_of(order_of(row)), detail)
     return row.model
-
-
-def held_model(session: Session, run: str) -> str | None:
-    """Digest of the model that a calibration of a run sends instead of the newest; None: the newest."""
-    query = select(OrderRow).where(OrderRow.run == run, OrderRow.state == OrderState.DONE.value)
-    row = session.scalars(query.order_by(OrderRow.round.desc(), OrderRow.id.desc()).limit(1)).first()
-    return None if row is None or row.action == OrderAction.FOLLOW.value else row.model
 
 
 def kept(session: Session) -> bool:

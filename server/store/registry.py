@@ -115,12 +115,6 @@ class Registry:
         with self._store.session() as session:
             return frozenset(session.scalars(query)) if kept(session) else frozenset()
 
-    def protected(self) -> frozenset[str]:
-        """Digests of models that must never be pruned: those of all orders but the ones that came to nothing."""
-        query = select(OrderRow.model).where(OrderRow.state.in_(HOLDS))
-        with self._store.session() as session:
-            return frozenset(d for d in session.scalars(query) if d is not None) if kept(session) else frozenset()
-
     def fail(self, order: int, reason: str) -> None:
         """An order came to nothing."""
         with self._store.session(writes=True) as session:

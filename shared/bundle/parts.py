@@ -68,7 +68,8 @@ class Setup(Artefact, frozen=True, kw_only=True):
         max_imputed: share of a window's readings that may stand in for missing ones if it is to calibrate anything.
         entropy_weight, standardise: how error and entropy are added (`recipe.scoring`).
         evidence: whether a judge was wanted; an older version wanted none.
-        rule, false_alarm_rate, sigmas, fit_on, memory, peaks, members: how the threshold is set (`recipe.threshold`).
+        rule, alarms_a_day, sigmas, fit_on, memory, peaks, members: how the threshold is set (`recipe.threshold`).
+        false_alarm_rate: what it was set for, in the end.
     """
 
     detector: str
@@ -81,6 +82,7 @@ class Setup(Artefact, frozen=True, kw_only=True):
     evidence: bool = False
     rule: str = "conformal"
     false_alarm_rate: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    alarms_a_day: Annotated[float, Meta(gt=0)] = 1.0
     sigmas: Annotated[float, Meta(gt=0)] = 3.0
     fit_on: Literal["holdout", "train"] = "holdout"
     memory: Positive = 10_000

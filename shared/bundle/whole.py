@@ -91,8 +91,8 @@ class Live:
     limits: SensorLimits = field(kw_only=True)
 
 
-def setup_of(recipe: Recipe) -> Setup:
-    """What of a recipe scoring needs."""
+def setup_of(recipe: Recipe, threshold: Threshold | None = None) -> Setup:
+    """What of a recipe scoring needs; the false alarm rate is that of the threshold, where its rule has one."""
     d, s, t = recipe.detector, recipe.scoring, recipe.threshold
     return Setup(
         detector=d.name,
@@ -104,7 +104,8 @@ def setup_of(recipe: Recipe) -> Setup:
         standardise=s.standardise,
         evidence=s.evidence,
         rule=t.rule,
-        false_alarm_rate=t.false_alarm_rate,
+        false_alarm_rate=(threshold and threshold.false_alarm_rate) or t.false_alarm_rate,
+        alarms_a_day=t.alarms_a_day,
         sigmas=t.sigmas,
         fit_on=t.fit_on,
         memory=t.memory,
@@ -207,7 +208,7 @@ def _files(bundle: Bundle, live: Live) -> dict[str, bytes]:
         files.MODEL: bundle.model.file_bytes,
         files.GRAPH: live.graph,
         files.RECIPE: bundle.recipe.model_dump_json(indent=1).encode(),
-        files.SETUP: setup_of(bundle.recipe).pretty,
+        files.SETUP: setup_of(bundle.recipe, bundle.threshold).pretty,
         files.SCHEMA: bundle.schema.pretty,
         files.PREPROCESSOR: bundle.preprocessor.pretty,
         files.SCORE: bundle.score.pretty,

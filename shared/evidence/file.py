@@ -21,7 +21,7 @@ from shared.local_guard.file import positive
 from shared.local_guard.lagged import LagModel
 from shared.named_arrays import Arrays, Due, laid, misshapen, size, taken
 
-MAGIC = b"crossplant judge 1\n"
+MAGIC = b"crossplant judge 2\n"
 _MOST_TRAIL = 100_000
 _ROUNDING = 1e-9  # of weights that add up to 1
 _SCALES = ("median", "spread", "trail", "weight")

@@ -19,7 +19,6 @@ from shared.evidence.models import QUIET, STEP_TRAILS, Models, standardised
 from shared.evidence.residual import ResidualModel, fit_residual
 from shared.evidence.shape import fit_shape
 from shared.evidence.weigh import NETWORKED, skills, trails
-from shared.lag.calibrate import chosen_trail
 from shared.lag.learn import conditional, fit_mahalanobis
 from shared.lag.prior import chosen_rows, pieces, with_prior
 from shared.lag.sums import Moments, Values, moments
@@ -31,7 +30,6 @@ _BLOCKS = 4
 _LEAST_SPREAD = 0.25  # of a channel's logarithm: a scale below it would turn rounding into alarms
 _LEAST_JOINT = 0.03  # of the joint channel, which is a mean over tags
 _HIGH, _BELL_HIGH = 0.99, 2.33  # the spread is that of a bell curve with the same upper tail
-_TRAILS = (1, 2, 4)
 _TAIL = 0.999
 _BELL_TAIL = 3.29  # what |N(0, 1)| exceeds once in a thousand times
 _LEAST_TAIL = 0.3
@@ -45,7 +43,7 @@ class Choice:
         lags: rows before the newest one that the lag models look at, p.
         lengths: rows of the courses that are compared, ascending.
         prototypes: courses kept of a tag.
-        shortest: rows of the shortest event that must not be smoothed away.
+        shortest: rows over which what lasts is told from noise: those of the shortest event that matters.
     """
 
     lags: int = 5
@@ -83,7 +81,8 @@ class Fitted:
 
     Attributes:
         judge: fitted on all rows.
-        logs_TC, scores_T: of every row that counts, by models that had not seen it; NaN elsewhere.
+        logs_TC: of every row that counts, by models that had not seen it; NaN elsewhere.
+        scores_T: what a threshold may rest on, of the same rows (`Judge.ceilings`).
         borrowed: rows of the other plants in the lag models, n0.
     """
 
@@ -114,7 +113,7 @@ def fit_judge(normal: Normal, choice: Choice, others: Moments | None = None) -> 
     logs_TC[:, 1 : 1 + len(STEP_TRAILS)] = np.log((steps_TD / tails_D).max(axis=1) + QUIET)[:, None]
     models = _fitted(normal.rows_TD, normal.starts, choice, kinds, lent, borrowed, tails_D, _residuals(normal))
     judge = _weighed(models, logs_TC, normal, kinds, choice)
-    return Fitted(judge, logs_TC, judge.combined(logs_TC, normal.starts), borrowed)
+    return Fitted(judge, logs_TC, judge.ceilings(logs_TC, normal.starts), borrowed)
 
 
 def _fitted(
@@ -198,12 +197,8 @@ def _weighed(models: Models, logs_TC: Float64Array, normal: Normal, kinds: Kinds
     scales = [_scale(logs_TC[:, c], name, normal) for c, name in enumerate(models.channels)]
     median_C = np.array([scale.median for scale in scales])
     spread_C = np.array([scale.spread for scale in scales])
-    plain = Judge(models, median_C, spread_C, trails(models), skills(models, median_C, kinds, normal))
-    scores_T = plain.combined(logs_TC, normal.starts)
-    ends = [*normal.starts[1:], len(scores_T)]
-    held = [scores_T[a:b][~np.isnan(scores_T[a:b])] for a, b in zip(normal.starts, ends, strict=True)]
-    trail = chosen_trail(held, choice.shortest, _TRAILS)
-    return Judge(models, median_C, spread_C, plain.trail_C, plain.weight_C, trail)
+    weight_C = skills(models, median_C, kinds, normal)
+    return Judge(models, median_C, spread_C, trails(models), weight_C, choice.shortest)
 
 
 def _scale(logs_T: Float64Array, name: str, normal: Normal) -> RobustScale:

@@ -1,6 +1,6 @@
-"""The judge: what several models say of a row, in comparable units, weighed, smoothed, as one score.
+"""The judge: what several models say of a row, in comparable units, weighed, as one score that what lasts raises.
 
-    z_c = (ln(v_c + 0.1) - median_c) / spread_c,   s = trail_m( sum_c w_c trail_{m_c}(z_c) / sum_c w_c )
+    z_c = (ln(v_c + 0.1) - median_c) / spread_c,   x = sum_c w_c held_{m_c}(z_c),   s = (x + held_m(x)) / 2
 
 Medians, spreads, weights and trails are a plant's own, from normal rows that the models had not seen
 (`shared.evidence.fit`). 0 is an ordinary row; the unit is a robust standard deviation of ordinary rows. Lean: an edge
@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.errors import SchemaMismatch
+from shared.evidence.lasting import CHANNEL, SCORE, held, persistent
 from shared.evidence.models import Looked, Models
 from shared.evidence.newest import Newest, NewestTable
 from shared.evidence.recent import Recent
-from shared.lag.score import trailing
 from shared.lag.sums import Values
 from shared.scoring import Float64Array
 from shared.windows import IntArray, window_view
@@ -38,9 +38,11 @@ class Judge:
     Attributes:
         models: what the channels are computed by.
         median_C, spread_C: robust scale of each channel's logarithm on unseen normal rows.
-        trail_C: int64 (C,), rows of each channel's trailing mean.
+        trail_C: int64 (C,), rows of each channel's trailing mean; 1: none.
         weight_C: float64 (C,), not negative, adding up to 1.
         trail: rows of the score's trailing mean.
+
+    Trailing means are bounded by what is newest (`shared.evidence.lasting`).
     """
 
     models: Models
@@ -87,20 +89,31 @@ class Judge:
         for begin, end in zip(starts, [*starts[1:], len(logs_TC)], strict=True):
             told_T = begin + np.flatnonzero(~np.isnan(logs_TC[begin:end]).all(axis=1))
             if len(told_T):
-                plain_N = self._weighed(logs_TC[told_T])
-                scores_T[told_T] = trailing(plain_N, self.trail)
+                scores_T[told_T] = persistent(self._weighed(logs_TC[told_T]), self.trail)
         return scores_T
+
+    def ceilings(self, logs_TC: Float64Array, starts: Sequence[int]) -> Float64Array:
+        """What rows reach by themselves, no mean taken, or as `combined` where that is more: float64 (T,).
+
+        A threshold rests on these. Means are quieter than rows are, but they do not average out what drifts, and
+        normal data to come has drifted: a threshold that trusted the quiet would be passed for good.
+        """
+        alone_T = ((logs_TC - self.median_C) / self.spread_C) @ self.weight_C
+        return np.fmax(alone_T, self.combined(logs_TC, starts))
 
     def evidence(self, logs_NC: Float64Array) -> Float64Array:
         """Channels in robust units with their trailing means, of consecutive rows: float64 (N, C)."""
         z_NC = (logs_NC - self.median_C) / self.spread_C
-        return np.stack([trailing(z_N, int(m)) for z_N, m in zip(z_NC.T, self.trail_C, strict=True)], axis=1)
+        trails = zip(z_NC.T, self.trail_C, strict=True)
+        return np.stack([z_N if m == 1 else held(z_N, int(m), CHANNEL) for z_N, m in trails], axis=1)
 
     def newest(self, logs_MC: Float64Array) -> float:
         """The last of `_weighed` alone, of at least as many rows as trailing means are over, or all that there are."""
         counted_MC = np.arange(len(logs_MC) - 1, -1, -1)[:, None] < self.trail_C
-        z_MC = np.where(counted_MC, (logs_MC - self.median_C) / self.spread_C, 0.0)
-        weighed = float((z_MC.sum(axis=0) / counted_MC.sum(axis=0)) @ self.weight_C)
+        z_MC = (logs_MC - self.median_C) / self.spread_C
+        mean_C = np.where(counted_MC, z_MC, 0.0).sum(axis=0) / counted_MC.sum(axis=0)
+        held_C = np.where(self.trail_C == 1, z_MC[-1], np.minimum(mean_C, np.maximum(z_MC[-1], 0.0) + CHANNEL))
+        weighed = float(held_C @ self.weight_C)
         return np.inf if np.isnan(weighed) else weighed
 
     def _weighed(self, logs_NC: Float64Array) -> Float64Array:
@@ -143,9 +156,14 @@ class Judge:
         return counted_MC * (self.slope_C / self.trail_C)
 
     @cached_property
-    def ordinary(self) -> float:
-        """What all channels' medians add up to."""
-        return float(self.median_C @ self.slope_C)
+    def ordinary_C(self) -> Float64Array:  # noqa: N802 (a shape suffix)
+        """What a channel's median adds."""
+        return self.median_C * self.slope_C
+
+    @cached_property
+    def most_C(self) -> Float64Array:  # noqa: N802 (a shape suffix)
+        """By how much a channel's trailing mean may pass its newest value; without bound where there is no mean."""
+        return np.where(self.trail_C == 1, np.inf, CHANNEL * self.weight_C)
 
     def stream(self) -> JudgeStream:
         """The same, row by row, from the beginning of a recording."""
@@ -247,9 +265,13 @@ class JudgeStream:
         logs.put(logs_C)
         logs_MC, plain = logs.newest(logs.count), np.nan
         if logs.count == len(judge.recent_MC):
-            plain = float(np.vdot(logs_MC, judge.recent_MC)) - judge.ordinary
-        self._plain.append(plain if math.isfinite(plain) else judge.newest(logs_MC))
-        return sum(self._plain) / len(self._plain)
+            mean_C = np.einsum("mc,mc->c", logs_MC, judge.recent_MC) - judge.ordinary_C
+            newest_C = np.maximum(logs_C * judge.slope_C - judge.ordinary_C, 0.0)
+            plain = float(np.minimum(mean_C, newest_C + judge.most_C).sum())
+        plain = plain if math.isfinite(plain) else judge.newest(logs_MC)
+        self._plain.append(plain)
+        lasting = min(sum(self._plain) / len(self._plain), max(plain, 0.0) + SCORE)
+        return (plain + lasting) / 2
 
 
 def _tame(values: Float64Array) -> bool:

@@ -1,9 +1,11 @@
 """A prior from the other plants that fades with a plant's own data: n0 rows of the others beside its own.
 
-    M = M_own + n0 M_others / n_others
+    M = M_own + n0 M_others / n_others,   n0 = worth P min(1, (2 P / n)^2)
 
-The conjugate prior of a Gaussian (inverse Wishart of n0 rows). How many rows the others are worth is chosen by the
-likelihood of the plant's own normal rows, held out in pieces: a plant unlike the others chooses none.
+The conjugate prior of a Gaussian (inverse Wishart of n0 rows), n the plant's own rows, P columns. What the others are
+worth is chosen by the likelihood of the plant's own normal rows, held out in pieces: a plant unlike the others chooses
+none. Likelihood alone would keep on borrowing: it counts what every plant has in common, where an anomaly is told by
+what the plant does in its own way. From 2 P own rows on that is known, and the prior fades.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ USUAL = 5.0
 
 WORTHS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """What is chosen from, in columns P."""
+
+ENOUGH = 2.0
+"""Own rows, in columns P, from which on the prior fades."""
 
 _PIECES = 5
 _STILL = 1e-9  # variance, in units of spread
@@ -95,19 +100,21 @@ def chosen_rows(own: Sequence[Moments], others: Moments, worths: Sequence[float]
         worths: what to choose from, in columns P, ascending.
 
     Returns:
-        n0, in rows; with fewer than three pieces `USUAL` columns.
+        n0, in rows, faded by how many the plant has itself; with fewer than three pieces of `USUAL` columns.
     """
-    columns = (others.lags + 1) * others.dim
     if others.rows <= 0:
         return 0.0
-    if len(own) < 3:
-        return USUAL * columns
-    whole = _total(own)
-    others = as_here(whole, others)
+    columns, whole = (others.lags + 1) * others.dim, _total(own) if own else Moments.none(others.dim, others.lags)
+    worth = _worth(own, whole, as_here(whole, others), worths) if len(own) >= 3 else USUAL
+    return worth * columns * min(1.0, (ENOUGH * columns / max(whole.rows, 1.0)) ** 2)
+
+
+def _worth(own: Sequence[Moments], whole: Moments, others: Moments, worths: Sequence[float]) -> float:
+    columns = (others.lags + 1) * others.dim
     losses_WK = np.array([[_held_out(whole, one, others, worth * columns) for one in own] for worth in worths])
     more_WK = losses_WK - losses_WK[int(np.argmin(losses_WK.mean(axis=1)))]
     noise_W = more_WK.std(axis=1, ddof=1) / np.sqrt(len(own))
-    return worths[int(np.argmax(more_WK.mean(axis=1) <= noise_W))] * columns
+    return worths[int(np.argmax(more_WK.mean(axis=1) <= noise_W))]
 
 
 def _held_out(whole: Moments, piece: Moments, others: Moments, rows: float) -> float:

@@ -2,6 +2,9 @@
 
 A record is a segment of `unit` rows (docs/privacy.md). Its lagged rows use its own rows only, so that adding or
 removing it changes one vector of the sum and nothing else.
+
+No run sends them, and no ledger is charged for them: settings that ask for lag models under privacy are refused. They
+show, with `python -m benchmarks.lag --noise`, why (docs/lag.md).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.series import BoolArray
+from shared.thresholds.budget import REARM_S, episodes
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -81,17 +82,21 @@ def false_alarms_per_day(
     period_s: float,
     starts: Sequence[int] = (0,),
     scored_T: BoolArray | None = None,
+    rearm_s: float = REARM_S,
 ) -> float:
-    """Alarm episodes that touch no event, divided by the days of normal operation that were watched.
+    """Alarms that touch no event, divided by the days of normal operation that were watched.
+
+    An alarm is what the edge makes of it (docs/edge/alarms.md): what comes back within `rearm_s` is the same one.
 
     Args:
         alarms_T, labels_T: bool (T,).
         period_s: sampling period.
         starts: rows at which recordings begin.
         scored_T: bool (T,), rows that had a score; time without one does not count as watched. None: all rows.
+        rearm_s: seconds.
 
     Returns:
-        episodes a day; NaN without a normal row. One endless episode that touches an event counts as none, so read it
+        alarms a day; NaN without a normal row. One endless alarm that touches an event counts as none, so read it
         beside `shared.metrics.pointwise.false_alarm_share`.
 
     Example:
@@ -100,5 +105,7 @@ def false_alarms_per_day(
     """
     watched_T = ~labels_T if scored_T is None else ~labels_T & scored_T
     days = float(watched_T.sum()) * period_s / SECONDS_A_DAY
-    false = sum(not labels_T[a:b].any() for a, b in spans(alarms_T, starts))
+    gap, ends = max(1, round(rearm_s / period_s)), [*starts[1:], len(alarms_T)]
+    alarms = [(c + a, d + a) for a, b in zip(starts, ends, strict=True) for c, d in episodes(alarms_T[a:b], gap)]
+    false = sum(not labels_T[c:d].any() for c, d in alarms)
     return false / days if days else math.nan

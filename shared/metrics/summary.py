@@ -53,7 +53,8 @@ class Evaluation:
         event_recall_low, event_recall_high: its 95 % confidence interval, as for `auprc`.
         delay_s: median seconds from the beginning of an event to its first alarm, over the events that were noticed.
         early_detection: share of an event that was still to come at its first alarm, 0 for a missed one; mean over all.
-        false_alarms_per_day: alarm episodes that touch no event, a day of watched normal operation.
+        false_alarms_per_day: alarms that touch no event, a day of watched normal operation; what comes back within
+            300 s is the same alarm.
         false_alarm_share: share of the normal rows that are alarmed.
         point_adjusted_f1, point_adjusted_f1_best: at the detector's own and at the best threshold; never without
             `point_adjusted_f1_random`, the best one of a random score on the same rows.

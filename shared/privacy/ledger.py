@@ -27,9 +27,10 @@ import msgspec
 
 from shared.alone import alone
 from shared.disk import replace_file, sync_folder
-from shared.errors import AlreadyRunning, BudgetSpent, FileTrouble, LedgerBroken, PrivacyUnmet
+from shared.errors import BudgetSpent, FileTrouble, LedgerBroken, PrivacyUnmet
 from shared.privacy.accounting import Event, epsilon, upper
 from shared.privacy.chain import TORN, Chain, Head, Purpose
+from shared.service_errors import AlreadyRunning
 
 LEDGER, KEY, HEAD, LOCK = "ledger.jsonl", "key", "head.json", "lock"
 _TOGETHER = "Restore ledger.jsonl, head.json and key together from the newest backup; nothing is released until then."

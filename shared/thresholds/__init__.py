@@ -3,6 +3,7 @@
 from shared.thresholds import (
     conformal,
     context,
+    daily,
     dspot,
     ensemble,
     ewma,
@@ -28,6 +29,7 @@ __all__ = [
     "check_rate",
     "conformal",
     "context",
+    "daily",
     "dspot",
     "effective_size",
     "ensemble",

@@ -33,6 +33,7 @@ class Settings(Protocol):
 
     Attributes:
         false_alarm_rate: share of normal windows that may be alarmed, in (0, 1).
+        alarms_a_day: false alarms that `daily` leaves room for.
         sigmas: of `mean-sigma`.
         fit_on: where the scores came from.
         memory: windows that an adaptive rule looks back over.
@@ -42,6 +43,8 @@ class Settings(Protocol):
 
     @property
     def false_alarm_rate(self) -> float: ...
+    @property
+    def alarms_a_day(self) -> float: ...
     @property
     def sigmas(self) -> float: ...
     @property
@@ -148,10 +151,12 @@ class Normal:
     Attributes:
         scores_N: float64 (N,), of normal windows in order of time; finite, N >= 1.
         modes_N: int64 (N,), the nearest active cluster of each, below 0 for none; None without clusters.
+        windows_a_day: 86400 / seconds between two windows; None: not known.
     """
 
     scores_N: Float64Array
     modes_N: IntArray | None = None
+    windows_a_day: float | None = None
 
     @cached_property
     def effective(self) -> float:
@@ -240,7 +245,13 @@ def rule_of(name: str) -> Rule:
     return _REGISTRY[name]
 
 
-def fit(rule_name: str, scores_N: Scores, config: Settings, modes_N: IntArray | None = None) -> Threshold:
+def fit(
+    rule_name: str,
+    scores_N: Scores,
+    config: Settings,
+    modes_N: IntArray | None = None,
+    windows_a_day: float | None = None,
+) -> Threshold:
     """Set a threshold on the scores of normal windows.
 
     Args:
@@ -249,6 +260,7 @@ def fit(rule_name: str, scores_N: Scores, config: Settings, modes_N: IntArray | 
         config: the rule's settings and where the scores came from.
         modes_N: int64 (N,), the nearest active cluster of each window, below 0 for none; None without clusters. Rules
             by operating mode need it.
+        windows_a_day: 86400 / seconds between two windows; None: not known. `daily` asks for it.
 
     Returns:
         the threshold; `weak` when the rule itself has a caveat (too few windows for the rate), when the effective size
@@ -270,7 +282,7 @@ def fit(rule_name: str, scores_N: Scores, config: Settings, modes_N: IntArray | 
     if modes_N is not None and modes_N.shape != scores_N.shape:
         raise ValueError(f"{len(scores_N)} scores and {len(modes_N)} modes do not fit")
     scores = scores_N.astype(np.float64)
-    normal = Normal(scores, modes_N)
+    normal = Normal(scores, modes_N, windows_a_day)
     cut = rule(normal, config)
     found = doubts(len(scores), normal.effective, cut.false_alarm_rate, config.fit_on)
     note = " ".join(doubt for doubt in (cut.caveat, *found) if doubt)

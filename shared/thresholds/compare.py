@@ -111,14 +111,14 @@ def compare(
 def _compared(
     rule: str, normal: Series, config: Settings, overlap: int, labelled: Labelled | None, gap: int
 ) -> Compared:
-    threshold = fit(rule, normal.scores_N, config, normal.modes_N)
+    threshold = fit(rule, normal.scores_N, config, normal.modes_N, normal.a_day)
     half = len(normal.scores_N) // 2
     earlier, later = normal[:half], normal[half + overlap :]
     found = None if labelled is None else _found(threshold, labelled)
     if min(half, len(later.scores_N)) < _FEWEST:
         return Compared(threshold, None, None, found)
     try:
-        first = fit(rule, earlier.scores_N, config, earlier.modes_N)
+        first = fit(rule, earlier.scores_N, config, earlier.modes_N, earlier.a_day)
     except DataError:  # half of the data is too little for the rule
         return Compared(threshold, None, None, found)
     moving = None if first.tracking is None else _realised(tracked(first, later), later, gap)

@@ -1,4 +1,4 @@
-"""The default rule: a calibration score of the right rank."""
+"""A calibration score of the right rank."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ def conformal(normal: Normal, config: Settings) -> Cut:
     Learning in a Random World"). With n < 1 / alpha - 1 there is no such rank: the largest score is used, which
     supports 1 / (n + 1), and the caveat says how many windows it would take.
     """
-    n, alpha = len(normal.scores_N), config.false_alarm_rate
+    return cut_at(normal.scores_N, config.false_alarm_rate)
+
+
+def cut_at(scores_N: Float64Array, alpha: float) -> Cut:
+    """`conformal` for a rate, of normal scores (N,)."""
+    n = len(scores_N)
     exceed = min(math.floor((n + 1) * alpha + _ROUNDING), n)  # n + 1 - k
     return Cut(
-        value=ranked(normal.scores_N, alpha),
+        value=ranked(scores_N, alpha),
         false_alarm_rate=alpha,
         supported_rate=max(exceed, 1) / (n + 1),
         caveat="" if exceed else too_few(n, alpha),

@@ -37,7 +37,7 @@ def fit_live(
         >>> fit_live("conformal", scores, ThresholdConfig(), windows_an_hour=3600).supports(0.01)
         True
     """
-    found = fit(rule_name, scores_N, config, modes_N)
+    found = fit(rule_name, scores_N, config, modes_N, 24 * windows_an_hour)
     if found.false_alarm_rate is None:
         return found
     if found.fitted_on == "train":

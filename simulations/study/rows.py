@@ -30,6 +30,7 @@ class Prepared:
         held_TD, held_starts: what is held out, (H, D).
         ends_N: held-out rows that a held-out window ends at: where scores count for the threshold.
         preprocessor: fitted on the rows to learn from.
+        step_s: seconds a prepared row.
     """
 
     site: str
@@ -39,6 +40,7 @@ class Prepared:
     held_starts: tuple[int, ...]
     ends_N: IntArray
     preprocessor: Preprocessor
+    step_s: float
 
 
 def prepared(site: SiteData, recipe: Recipe) -> Prepared:
@@ -57,6 +59,7 @@ def prepared(site: SiteData, recipe: Recipe) -> Prepared:
         held_starts=tuple(held[0] for _, held in spans if held[1] > held[0]),
         ends_N=work.holdout.starts_N + (recipe.detector.window - 1),
         preprocessor=work.preprocessor,
+        step_s=site.schema.period_s * work.preprocessor.every,
     )
 
 
@@ -107,4 +110,5 @@ def _spans(lengths: list[int]) -> list[Span]:
 def threshold(scores_H: Float64Array, of: Prepared, recipe: Recipe) -> Threshold:
     """The recipe's rule on the scores of held-out rows; rows without a finite score are left out."""
     scores_N = scores_H[of.ends_N]
-    return fit(recipe.threshold.rule, scores_N[np.isfinite(scores_N)], recipe.threshold, None)
+    finite_N = scores_N[np.isfinite(scores_N)]
+    return fit(recipe.threshold.rule, finite_N, recipe.threshold, windows_a_day=86_400.0 / of.step_s)

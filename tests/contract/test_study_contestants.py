@@ -12,6 +12,7 @@ from simulations.study.effective import Asked
 from simulations.study.judge import run
 from simulations.study.overlays import ablations
 from simulations.study.plan import Cell, StudyPlan
+from tests.support.baselines import brief
 from tests.support.study import Witness, shuffled, sites, tiny
 
 
@@ -33,7 +34,8 @@ def test_shuffled_test_labels_change_no_score_and_no_threshold(name: str, tmp_pa
         outcomes = []
         for which, given in (("plain", plain), ("shuffled", shuffled(plain))):
             (place := tmp_path / f"{mode}-{which}").mkdir()
-            outcomes.append(run(made(name), given, mode, 0, place))
+            with brief():
+                outcomes.append(run(made(name), given, mode, 0, place))
         (one, left), (other, _) = outcomes
         assert not left
         assert [judged.site for judged in one] == ["site-1", "site-2"]

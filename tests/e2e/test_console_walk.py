@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from server.run.place import ServerPlace
 from server.store.auditlog import Actor
 from server.store.registry import Registry
 from server.store.store import RoundStore
+from tests.support import browser
+from tests.support.browser import needs_chromium, wait_for
 from tests.support.console import served
 from tests.support.console_runs import PASSWORD, commit, console, rich
 
-CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
 CROSSPLANT = str(Path(sys.executable).with_name("crossplant"))
 WIDTHS = (320, 768, 1280, 2560)
@@ -54,7 +55,7 @@ PAGES = (
 UNNAMED = ("button", "link", "textbox", "combobox", "checkbox", "spinbutton", "progressbar", "region", "image", "table")
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs the Debian package `chromium`"),
+    needs_chromium,
     pytest.mark.timeout(240),
 ]
 
@@ -93,13 +94,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[There]:
 
 
 @dataclass
-class Opened:
-    """A page in a browser, and what went wrong in it."""
+class Opened(browser.Opened):
+    """A page of the console."""
 
-    page: Any
-    address: str
-    troubles: list[str] = field(default_factory=list)
-    asked: set[str] = field(default_factory=set)
+    address: str = ""
 
     def go(self, path: str) -> None:
         """Load a page."""
@@ -140,37 +138,13 @@ _FOCUSED = """([text, kind]) => {
 
 
 @contextmanager
-def browser(
+def visit(
     there: There, width: int = 1280, height: int = 900, script: bool = True, dark: bool = False
 ) -> Iterator[Opened]:
     """Chromium, with nothing open yet."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            java_script_enabled=script,
-            locale="en-GB",
-        )
-        found = Opened(context.new_page(), there.address)
+    with browser.chromium(width, height, dark, script) as found:
         found.page.set_default_timeout(20_000)
-        found.page.on("console", lambda m: found.troubles.append(m.text) if m.type in ("error", "warning") else None)
-        found.page.on("pageerror", lambda error: found.troubles.append(str(error)))
-        found.page.on("request", lambda request: found.asked.add(request.url))
-        found.page.on("dialog", lambda dialog: found.troubles.append(f"a dialog: {dialog.message}"))
-        try:
-            yield found
-        finally:
-            chromium.close()
-
-
-def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
+        yield Opened(found.page, found.troubles, found.asked, there.address)
 
 
 def keep(page: Any, name: str) -> None:
@@ -189,7 +163,7 @@ def only_own(opened: Opened) -> None:
 
 
 def test_walk_by_keyboard_from_login_to_logout(there: There) -> None:
-    with browser(there) as opened:
+    with visit(there) as opened:
         page = opened.page
         last = there.store.run("a").rounds
         opened.log_in("olaf")
@@ -250,7 +224,7 @@ def test_walk_by_keyboard_from_login_to_logout(there: There) -> None:
 
 
 def test_curves_are_drawn_follow_the_run_and_have_their_figures_beside_them(there: There) -> None:
-    with browser(there, dark=True) as opened:
+    with visit(there, dark=True) as opened:
         page = opened.page
         opened.log_in()
         opened.go("/runs/a")
@@ -276,7 +250,7 @@ def test_curves_are_drawn_follow_the_run_and_have_their_figures_beside_them(ther
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_page_scrolls_sideways(there: There, width: int) -> None:
-    with browser(there, width, dark=width == 768) as opened:
+    with visit(there, width, dark=width == 768) as opened:
         opened.log_in()
         for path in PAGES:
             opened.go(path)
@@ -287,7 +261,7 @@ def test_no_page_scrolls_sideways(there: There, width: int) -> None:
 
 
 def test_every_control_has_a_name_and_a_visible_focus_and_tab_leaves_the_page(there: There) -> None:
-    with browser(there) as opened:
+    with visit(there) as opened:
         opened.log_in()
         session = opened.page.context.new_cdp_session(opened.page)
         for path in PAGES:
@@ -327,7 +301,7 @@ def _check_tabs(opened: Opened, path: str) -> None:
 
 
 def test_pages_work_without_javascript(there: There) -> None:
-    with browser(there, script=False) as opened:
+    with visit(there, script=False) as opened:
         page = opened.page
         opened.log_in("olaf")
         opened.go("/runs/a")
@@ -351,8 +325,9 @@ def test_the_wait_for_plants_is_told_as_text_and_a_server_that_is_gone_too(tmp_p
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(contextlib.ExitStack())
         there = There(server.enter_context(served(app)), tmp_path / "store", store)
-        opened = stack.enter_context(browser(there))
+        opened = stack.enter_context(visit(there))
         page = opened.page
+        page.clock.install()
         opened.log_in("vera")
         opened.go("/runs/a")
         page.wait_for_selector("text=Round 4 is under way")
@@ -366,9 +341,10 @@ def test_the_wait_for_plants_is_told_as_text_and_a_server_that_is_gone_too(tmp_p
         assert page.evaluate("document.querySelectorAll('#live img').length") == 0
         assert page.inner_text("#said") == "Round 4 waits for plants"
         only_own(opened)
-        assert not page.is_visible("#lost")
+        page.clock.fast_forward(15_000)
+        assert not page.is_visible("#lost"), "silence alone is no loss"
         server.close()
-        page.wait_for_selector("#lost", state="visible", timeout=30_000)
+        wait_for(lambda: page.clock.fast_forward(12_000) or page.is_visible("#lost"))  # ten seconds by the page's clock
         assert "Live updates have stopped" in page.inner_text("#lost")
 
 
@@ -377,7 +353,7 @@ def test_pictures_for_the_docs(tmp_path: Path) -> None:
     store = rich(tmp_path / "store", ROUNDS)
     app = console(tmp_path / "store")
     Registry(store).promote("a", 28, Actor("olaf", "operator"), "best at every plant but one")
-    with served(app) as address, browser(There(address, tmp_path, store), 1200, 1000) as opened:
+    with served(app) as address, visit(There(address, tmp_path, store), 1200, 1000) as opened:
         opened.log_in()
         for path, name, height in (
             ("/runs/a", "run.png", 1500),

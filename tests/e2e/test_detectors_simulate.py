@@ -52,6 +52,7 @@ def test_its_bundle_runs_on_an_edge_box_as_at_the_plant_and_in_eight_bits(run: P
 PRIVATE = [
     "--epsilon", "8", "--unit", "8", "--public-start", "none", "--sites", "2",
     "--set", "data.rows=6000", "--set", "recipe.clustering.refresh_every=0",
+    "--set", "recipe.scoring.evidence=false",  # test_private_simulation.py has judges
 ]  # fmt: skip
 
 

@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ import pytest
 
 from client.edge.alarm_files import read_state as read_alarms
 from client.edge.state import read_state
+from tests.support.browser import Opened, chromium, needs_chromium, wait_for
 from tests.support.edge import Made, trained
 
-CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
 CROSSPLANT = str(Path(sys.executable).with_name("crossplant"))
+ATTACK = 300  # its first row; fifty a second are played
 TOML = """
 state = "edge"
 [alarms]
@@ -42,18 +43,9 @@ location = "{history}"
 """
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs the Debian package `chromium`"),
+    needs_chromium,
     pytest.mark.timeout(240),
 ]
-
-
-@dataclass
-class Opened:
-    """A page in a browser, and what went wrong in it."""
-
-    page: Any
-    troubles: list[str] = field(default_factory=list)
-    asked: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -79,10 +71,10 @@ def process(command: list[str | Path], said: str) -> Iterator[tuple[subprocess.P
 
 
 def attacked(made: Made, path: Path) -> Path:
-    """Normal rows, and from row 1,000 on an attack: LIT301 shows what is not there. It plays for more than a minute."""
+    """Normal rows for some seconds, then an attack: LIT301 shows what is not there. It plays for about a minute."""
     tags, rows_TD = made.site.schema.tags, made.site.train_TD.astype(np.float64)
-    rows_TD[1000:, tags.index("LIT301")] += 1.0
-    start = time.time() - 1000 * 60
+    rows_TD[ATTACK:, tags.index("LIT301")] += 1.0
+    start = time.time() - ATTACK * 60
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["time", *tags])
@@ -93,19 +85,9 @@ def attacked(made: Made, path: Path) -> Path:
 @contextmanager
 def browser(address: str, width: int, height: int, dark: bool = False) -> Iterator[Opened]:
     """Chromium at an address."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        scheme = "dark" if dark else "light"
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB")
-        found = Opened(context.new_page())
-        found.page.on("console", lambda m: found.troubles.append(m.text) if m.type in ("error", "warning") else None)
-        found.page.on("pageerror", lambda error: found.troubles.append(str(error)))
-        found.page.on("request", lambda request: found.asked.add(request.url))
+    with chromium(width, height, dark) as found:
         found.page.goto(address)
         yield found
-        chromium.close()
 
 
 @dataclass
@@ -134,13 +116,6 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         yield Plant(made, state, line.split()[-1])
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.2)
-
-
 def active(plant: Plant) -> bool:
     with suppress(ValueError):
         return read_alarms(plant.state).standing == "active"
@@ -154,7 +129,7 @@ def keep(page: Any, name: str, **options: Any) -> None:
 
 
 def test_alarm_shows_and_is_acknowledged_and_nothing_leaves_the_machine(plant: Plant) -> None:
-    wait_for(lambda: active(plant))
+    wait_for(lambda: active(plant), 60)
     time.sleep(2)
     with browser(plant.address, 1200, 860) as opened:
         page = opened.page
@@ -185,7 +160,7 @@ def test_alarm_shows_and_is_acknowledged_and_nothing_leaves_the_machine(plant: P
 
 
 def test_page_fits_a_phone_in_the_dark(plant: Plant) -> None:
-    wait_for(lambda: active(plant) or read_alarms(plant.state).listed)
+    wait_for(lambda: active(plant) or read_alarms(plant.state).listed, 60)
     with browser(plant.address, 375, 800, dark=True) as opened:
         page = opened.page
         page.wait_for_selector("#sensors progress", timeout=20_000)

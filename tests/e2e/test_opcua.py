@@ -290,10 +290,10 @@ def test_a_plant_whose_readings_stand_still_is_silence_though_the_server_answers
 
 def test_a_quiet_plant_goes_on_while_its_server_is_there(served: Plant) -> None:
     async def test() -> None:
-        async with source(served, options={"quiet": "true", "stall_s": "3"}) as live:
+        async with source(served, options={"quiet": "true", "stall_s": "1.5"}) as live:
             await until(live, number(3))
             served.tell("still")
-            assert kinds(await until(live, number(40))) == []
+            assert kinds(await until(live, number(25))) == []
 
     run(test())
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 
 from tests.conftest import real
-from tests.support.command import crossplant, start
+from tests.support.command import crossplant, crossplant_here, start
 from tests.support.study import FLAGS
 
 
@@ -61,13 +61,13 @@ def test_a_plants_own_export_is_a_data_set_and_the_same_command_continues(tmp_pa
     assert sorted(path.name for path in out.iterdir()) == ["cells", "report.html", "results.json", "study.json"]
 
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("outcome.json")}
-    again = crossplant(*command)
+    again = crossplant_here(*command)  # no cell is left to do
     assert again.returncode == 0, again.stderr
     assert "3 of 3 cells are there already" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("outcome.json")}
     assert results(out)["rows"] == found["rows"]
 
-    other = crossplant(*command, "--set", "recipe.training.holdout=0.3")
+    other = crossplant_here(*command, "--set", "recipe.training.holdout=0.3")
     assert other.returncode == 1
     assert other.stderr.startswith("CP-103 RunDirectoryInUse: ")
 
@@ -101,7 +101,7 @@ def gone(processes: list[psutil.Process], longest_s: float = 20) -> bool:
 def test_a_study_that_is_interrupted_or_killed_leaves_no_process_and_continues(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["study", "--datasets", "generated", "--detectors", "lag,cnn-lstm", "--modes", "local", "--seeds", "1"]
-    command += ["--rounds", "20", "--workers", "1", "--out", out, *FLAGS]
+    command += ["--rounds", "4", "--workers", "1", "--out", out, *FLAGS]
     with begun(command) as process:
         children = children_of(process)
         process.send_signal(signal.SIGINT)
@@ -115,7 +115,7 @@ def test_a_study_that_is_interrupted_or_killed_leaves_no_process_and_continues(t
         process.kill()
         process.wait(60)
         assert gone(children)
-    done = crossplant(*command)
+    done = crossplant_here(*command)
     assert done.returncode == 0, done.stderr
     assert results(out)["error"] == []
     assert len(results(out)["rows"]) == 4
@@ -125,7 +125,7 @@ def test_a_study_that_is_interrupted_or_killed_leaves_no_process_and_continues(t
 def test_a_cell_that_fails_is_rows_with_their_error(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["study", "--datasets", "generated", "--detectors", "lag,cnn-lstm", "--modes", "local,private"]
-    done = crossplant(*command, "--seeds", "1", "--rounds", "2", "--out", out, *FLAGS)
+    done = crossplant_here(*command, "--seeds", "1", "--rounds", "2", "--out", out, *FLAGS)  # cells are processes
     assert done.returncode == 0, done.stderr
     found = results(out)
     failed = [row for row in found["rows"] if row["mode"] == "private"]
@@ -142,7 +142,7 @@ def test_real_data_reaches_the_figures_of_the_lag_model_alone(tmp_path: Path, da
         real(data_root, name)
     out = tmp_path / "out"
     command = ["study", "--datasets", "skab,batadal", "--data", data_root, "--detectors", "lag", "--modes", "local"]
-    done = crossplant(*command, "--seeds", "1", "--out", out)
+    done = crossplant_here(*command, "--seeds", "1", "--out", out)
     assert done.returncode == 0, done.stderr
     means = {one["dataset"]: one["auprc"] for one in results(out)["summary"]}
     assert abs(means["skab"] - 0.886) < 0.005

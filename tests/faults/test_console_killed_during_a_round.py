@@ -28,7 +28,7 @@ with store.lock():
         began = time.monotonic()
         store.commit(record(after), after)
         longest = max(longest, time.monotonic() - began)
-        time.sleep(0.15)
+        time.sleep(0.1)
 print(longest)
 """
 

@@ -94,9 +94,9 @@ def test_a_run_that_comes_between_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_adapters_of_the_latest_runs_are_kept(tmp_path: Path) -> None:
-    there = agents(tmp_path)
+    run, there = differ.config(rounds={"pretrain": 1, "joint": 0}), agents(tmp_path)
     for number in range(RUNS + 2):
-        Coordinator(RUN, Loopback(there), Memory()).run(RunState(f"run {number}", RUN.digest))
+        conduct(there, Memory(), RunState(f"run {number}", run.digest), run)
     assert len(list((tmp_path / "north.adapters").iterdir())) == RUNS
 
 

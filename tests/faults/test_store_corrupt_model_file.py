@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from server.store.models import MODEL, OPTIMIZER, ModelFiles
+from server.store.models import MODEL, MOMENTS, OPTIMIZER, ModelFiles
 from server.store.store import RoundStore
 from shared.errors import ModelCorrupt
 from tests.support.stores import filled, model
@@ -62,7 +64,12 @@ def test_damaged_optimiser_moments_are_named(tmp_path: Path, damage: Callable[[P
 
 def test_a_file_with_the_right_digest_that_is_no_model(tmp_path: Path) -> None:
     files = ModelFiles(tmp_path)
-    for suffix, read in ((MODEL, files.get), (OPTIMIZER, files.get_optimizer)):
-        digest = files.put_bytes(b"no safetensors", suffix)
-        with pytest.raises(ModelCorrupt):
-            read(digest)
+    other = safetensors.numpy.save({"other": np.zeros(3)})
+    for suffix, read, told in (
+        (MODEL, files.get, MODEL),
+        (OPTIMIZER, files.get_optimizer, "does not hold optimiser moments"),
+        (MOMENTS, files.get_moments, "does not hold moments"),
+    ):
+        for data in (b"no safetensors", other):
+            with pytest.raises(ModelCorrupt, match=told):
+                read(files.put_bytes(data, suffix))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opacus.accountants  # noqa: F401  # the plant does with its first charge; here once for all forks
 
 from client.agent import private
 from client.agent.service import PlantAgent

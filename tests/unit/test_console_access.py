@@ -233,17 +233,29 @@ def test_a_secret_of_older_parameters_is_made_anew_at_the_next_login(
 
 @pytest.mark.parametrize(
     "password",
-    ["", "short", "x" * 11, "passwordpassword", "Administrator", "aaaaaaaaaaaaaaaa", "adaadaadaada", "x" * 257],
+    [
+        "",
+        "short",
+        "x" * 11,
+        "passwordpassword",
+        "Administrator",
+        "aaaaaaaaaaaaaaaa",
+        "abcabcabcabc",
+        "adaadaadaada",
+        "x7" + "abcd" * 64,
+        "a sentence\x00 and more",
+    ],
 )
 def test_a_password_that_is_tried_first_is_none(password: str) -> None:
     with pytest.raises(InvalidConfig):
         passwords.hashed(password, "ada")
 
 
-@pytest.mark.parametrize("password", ["twelve chars", "ein sehr langer Satz mit ß und 漢字", "x7" + "abcd" * 60])
+@pytest.mark.parametrize("password", ["twelve chars", "ein sehr langer Satz mit ß und 漢字", "abcd" * 64])
 def test_a_long_password_of_any_script_is_one(password: str) -> None:
     assert passwords.matches(passwords.hashed(password), password)
     assert not passwords.matches(passwords.hashed(password), password + "x")
+    assert not passwords.matches(passwords.hashed(password), password[:-1])
 
 
 def test_failed_logins_make_the_name_and_the_address_wait(tmp_path: Path) -> None:
@@ -488,3 +500,4 @@ def test_the_limits_of_one_visitor_are_told_with_a_time(tmp_path: Path) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert [stranger.get("/login").status_code for _ in range(4)] == [200, 200, 200, 429]
     assert place.browser(Role.VIEWER, name="another").get("/api/v1/me").status_code == 200
+    assert place.browser(address="10.0.0.2").get("/login").status_code == 200

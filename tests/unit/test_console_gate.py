@@ -17,9 +17,11 @@ from starlette.responses import StreamingResponse
 
 from server.console import headers
 from server.console.roles import Role
+from server.console.templating import asset
 from tests.support.console import PATIENT, Browser, Site, served, site
 
 ORDER = {"action": "promote", "number": 3, "why": "better"}
+LINKED = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +197,31 @@ def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
     assert not re.search(r"unsafe|\*|https?:", policy)
 
 
-def test_pages_are_never_kept_by_caches_and_files_only_by_their_digest(place: Site) -> None:
+def test_pages_are_never_kept_by_caches(place: Site) -> None:
     browser = place.browser(Role.VIEWER)
-    kept = {
-        path: browser.get(path).headers["cache-control"]
-        for path in ("/", "/api/v1/runs", "/static/vendor/uplot-LICENSE", "/static/vendor/uplot-LICENSE?v=1")
-    }
-    assert list(kept.values()) == ["no-store", "private, no-cache", "no-cache", "public, max-age=31536000, immutable"]
+    kept = [browser.get(path).headers["cache-control"] for path in ("/", "/api/v1/runs", "/static/no-such?v=1")]
+    assert kept == ["no-store", "private, no-cache", "no-store"]
+
+
+def test_a_file_is_kept_for_ever_by_the_digest_of_what_it_holds_and_else_not_at_all(place: Site) -> None:
+    browser, own, other = place.browser(), asset("live.js"), asset("charts.js")
+    plain, wrong = own.partition("?")[0], f"{own.partition('?')[0]}?{other.partition('?')[2]}"
+    first = browser.get(own)
+    again = browser.get(own, headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code) == (200, 304)
+    for answer in (first, again, browser.request("HEAD", own)):
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    for address in (plain, wrong, f"{plain}?v=", f"{own}0", f"{own}&x=1", f"{plain}?x={own.partition('=')[2]}"):
+        answer = browser.get(address)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store"), address
+
+
+def test_all_files_that_a_page_asks_for_are_kept(place: Site) -> None:
+    browser = place.browser(Role.ADMIN)
+    asked = {found for page in ("/", "/login", "/runs/a") for found in LINKED.findall(browser.get(page).text)}
+    assert len(asked) > 4
+    for address in asked:
+        assert browser.get(address).headers["cache-control"].endswith("immutable"), address
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/api/v1/runs", "/static/vendor/uplot-LICENSE", "/no-such"])

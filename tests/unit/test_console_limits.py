@@ -20,7 +20,7 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
     clock.now = 0.5
     assert [buckets.wait("a"), buckets.wait("a")] == [0.0, 0.5]
     clock.now = 1000.0
-    assert [buckets.wait("a") for _ in range(4)][:3] == [0.0] * 3
+    assert [buckets.wait("a") for _ in range(4)] == [0.0, 0.0, 0.0, 0.5], "it holds no more than its burst"
 
 
 def test_waits_double_up_to_the_longest_and_end_with_a_success() -> None:
@@ -45,7 +45,10 @@ def test_failures_are_forgotten_after_an_hour_and_never_overflow() -> None:
     for _ in range(5000):
         backoff.fail("a")
     assert backoff.wait("a") == 900.0
-    clock.now = 3601.0
+    clock.now = 3600.0
+    backoff.fail("a")
+    assert backoff.wait("a") == 900.0, "the hour is that since the last"
+    clock.now = 7201.0
     backoff.fail("a")
     assert backoff.wait("a") == 0.0
 
@@ -59,6 +62,15 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
     assert len(buckets._known) == len(backoff._known) == 100
     assert backoff.wait("999") == 60.0
     assert backoff.wait("0") == 0.0
+
+
+def test_who_came_lately_is_remembered_whoever_comes_besides() -> None:
+    buckets, backoff = Buckets(0.001, 1, 2, Time()), Backoff(0, 60.0, 60.0, 2, Time())
+    for key in ("a", "b", "a", "c"):
+        buckets.wait(key)
+        backoff.fail(key)
+    assert buckets.wait("a") > 0
+    assert (backoff.wait("a"), backoff.wait("b")) == (60.0, 0.0)
 
 
 def test_an_ipv6_customer_is_one_address() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client.edge.sole import LOCK, sole
-from shared.errors import AlreadyRunning
+from shared.service_errors import AlreadyRunning
 
 _HOLDS = "import sys, time; from pathlib import Path; from client.edge.sole import sole\n" + (
     "with sole(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"

@@ -545,13 +545,19 @@ def test_full_disk_delays_a_swap_and_loses_nothing(running: Bench, monkeypatch: 
 
 def test_kill_at_any_moment_leaves_one_of_the_two(made: Made, tmp_path: Path) -> None:
     """A process that swaps is killed at several moments; what is left scores."""
-    script = (
+    script = (  # as lean as a scorer: this module's own imports would take seconds a kill
         "import sys; from pathlib import Path\n"
-        "from tests.unit.test_edge_swap import *\n"
-        "made = Made(Path(sys.argv[1]), Path(sys.argv[2]), None, None)\n"
-        "home = Path(sys.argv[3])\n"
-        "keeper = Keeper(made.folder, home, FAST, made.key, examine=agreed)\n"
-        "rows = made.read().probe.rows_RD\n"
+        "from client.edge.engine import Engine\n"
+        "from client.edge.examine import Both\n"
+        "from client.edge.gates import Figures, SwapSettings\n"
+        "from client.edge.keeper import Keeper\n"
+        "from client.edge.records import Sample\n"
+        "from shared.bundle.edge import read_edge_bundle\n"
+        "from shared.bundle.trust import Trust\n"
+        "folder, key, home = map(Path, sys.argv[1:])\n"
+        f"agreed = lambda *_: Both(new={FIGURES!r}, now={FIGURES!r})\n"
+        f"keeper = Keeper(folder, home, {FAST!r}, key, examine=agreed)\n"
+        "rows = read_edge_bundle(folder, Trust(key)).probe.rows_RD\n"
         "engine = Engine(keeper.model, (), keeper.shadow)\n"
         "print('up', flush=True)\n"
         "for number in range(100000):\n"

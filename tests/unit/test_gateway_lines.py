@@ -26,8 +26,8 @@ from server.run.doorstep import Refusals, first_certificate, tls
 from server.run.gateway import Gateway, Limits
 from server.run.patience import Lines, Server, configured
 from server.run.place import ServerPlace
-from shared.errors import PortTaken
 from shared.preflight.network import Peer, reach
+from shared.service_errors import PortTaken
 from tests.support.pki import NOW, client_side, failed, make, said, take_in
 
 _USUAL, _USUAL_LIMITS = Lines(), Limits()

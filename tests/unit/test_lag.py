@@ -281,13 +281,20 @@ def test_an_edge_box_loads_neither_torch_nor_pydantic_nor_cryptography() -> None
 
 def test_a_plant_with_few_rows_takes_much_from_plants_like_it() -> None:
     others = moments(walk(20_000, seed=1), lags=LAGS)
-    few = walk(120, seed=2)
+    few = walk(40, seed=2)
     chosen = chosen_rows(pieces(few, (0,), LAGS), others)
-    assert chosen >= 2 * 16
+    assert chosen >= 16
     own, later = moments(few, lags=LAGS), walk(5000, seed=3)
     windows = np.stack([later[t : t + LAGS + 1] for t in range(4000)])
     errors = [np.mean(fit_var(m).residuals(windows) ** 2) for m in (own, with_prior(own, others, chosen))]
     assert errors[1] < 0.95 * errors[0]
+
+
+def test_what_is_borrowed_fades_with_own_rows() -> None:
+    others = moments(walk(20_000, seed=1), lags=LAGS)
+    chosen = [chosen_rows(pieces(walk(rows, seed=2), (0,), LAGS), others) for rows in (40, 120, 2000)]
+    assert chosen[0] > 2 * chosen[1] > 4 * chosen[2]
+    assert chosen[2] < 0.01 * 2000
 
 
 def test_a_plant_unlike_the_others_keeps_its_own_model() -> None:

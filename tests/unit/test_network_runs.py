@@ -26,7 +26,8 @@ from server.store.rows import RunStatus
 from server.store.store import RoundStore
 from shared.alone import alone
 from shared.config import RunConfig
-from shared.errors import FileTrouble, InvalidConfig, NotRunning, ServerRefused
+from shared.errors import FileTrouble, InvalidConfig
+from shared.service_errors import NotRunning, ServerRefused
 from tests.support import stores
 from tests.support.command import crossplant_here
 from tests.support.pki import digests

@@ -14,7 +14,7 @@ from server.orders import Choice
 from server.phases import Action, Step
 from server.rounds import RoundRecord, RunState
 from server.store.auditlog import Actor, entries, verify
-from server.store.registry import Order, OrderAction, OrderState, Registry, RunOrders
+from server.store.registry import Order, OrderState, Registry, RunOrders
 from server.store.sent import published
 from server.store.store import RoundStore
 from shared.config import RunConfig
@@ -366,10 +366,3 @@ def test_a_reason_is_asked_for_and_is_text(site: Site, why: str) -> None:
     records = site.run()
     with pytest.raises(InvalidConfig):
         site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, why)
-
-
-def test_what_was_ordered_is_protected_from_pruning(site: Site) -> None:
-    records = site.run()
-    order: Order = site.registry.promote(RUN, number_of(records, "calibrate 1"), ANNA, "keep")
-    assert site.registry.protected() == {order.model}
-    assert order.action is OrderAction.PROMOTE

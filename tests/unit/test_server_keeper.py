@@ -16,7 +16,8 @@ from server.run import serve as running
 from server.run.gateway import gateway, main
 from server.run.place import Endpoint, ServerPlace
 from server.run.serve import ServeSettings, _Keeper
-from shared.errors import InvalidConfig, ProcessFailed, ServerUnreachable
+from shared.errors import InvalidConfig
+from shared.service_errors import ProcessFailed, ServerUnreachable
 from shared.supervise import Spec
 from tests.support.pki import NOW, take_in
 

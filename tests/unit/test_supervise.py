@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.errors import ProcessFailed
+from shared.service_errors import ProcessFailed
 from shared.supervise import Spec, Supervisor, last_line
 
 
