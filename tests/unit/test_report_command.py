@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.console.opening import opened
+from server.console.templating import coded
 from server.report.advised import advised
 from server.report.changes import Change, changes, middle
 from server.report.material import MOST_PLANTS, Material, gather
