@@ -10,7 +10,7 @@ import numpy as np
 
 from client.edge.engine import Model
 from client.edge.guard import guard_of, halved
-from client.edge.scorer import Scorer
+from client.edge.scorer import Judged, Scorer
 from shared.bundle.edge import EdgeBundle, read_edge_bundle
 from shared.bundle.trust import Trust
 from shared.errors import BundleInvalid
@@ -18,8 +18,9 @@ from shared.scoring import Float64Array
 from shared.series import FloatArray
 
 PINNED = "trusted.pub"  # in the state folder: the key that was taken at first use
-TOLERANCE = 1e-4  # of a score
-INT8_TOLERANCE = 1.0  # robust units: a graph of another model is further off
+TOLERANCE = 1e-4  # of a score, and of what the network leaves
+INT8_TOLERANCE = 1.0  # of a score, in robust units
+INT8_LEFT = 0.1  # of what the network leaves
 
 
 def load_edge(folder: Path, trust: Path | None = None, state: Path | None = None) -> EdgeBundle:
@@ -55,17 +56,23 @@ def make_model(bundle: EdgeBundle, top: int = 5, int8: bool = False) -> Model:
     """
     guard = guard_of(bundle, top)
     scorer = Scorer(bundle, top, int8, halved(bundle) if guard else None)
-    check_probe(bundle, scorer, INT8_TOLERANCE if int8 else TOLERANCE)
+    check_probe(bundle, scorer, *((INT8_TOLERANCE, INT8_LEFT) if int8 else ()))
     return Model(scorer, guard)
 
 
-def check_probe(bundle: EdgeBundle, scorer: Scorer, tolerance: float = TOLERANCE) -> Float64Array:
+def check_probe(
+    bundle: EdgeBundle, scorer: Scorer, tolerance: float = TOLERANCE, left: float = TOLERANCE
+) -> Float64Array:
     """Score a bundle's probe and compare with what the trainer gave for it.
+
+    A judge may give the network next to no weight, so that any network would give the same scores: what it leaves of
+    each window, as root mean square, is compared as well.
 
     Args:
         bundle: whose probe.
         scorer: of that bundle; it remembers nothing of this.
         tolerance: largest difference of a score, relative to 1 or to the score if it is larger.
+        left: the same of what the network leaves, in prepared units.
 
     Returns:
         the scores, float64 (M,).
@@ -73,18 +80,26 @@ def check_probe(bundle: EdgeBundle, scorer: Scorer, tolerance: float = TOLERANCE
     Raises:
         BundleInvalid: they differ by more, or are fewer or more.
     """
-    scores_M, due_M = np.array(list(_probed(bundle, scorer)), np.float64), bundle.probe.scores_M
-    if len(scores_M) != len(due_M):
-        raise BundleInvalid(f"{bundle.folder}: the probe gives {len(scores_M)} scores, {len(due_M)} are due.")
-    worst = float(np.max(np.abs(scores_M - due_M) / np.maximum(1.0, np.abs(due_M))))
-    if not worst <= tolerance:
-        cause = f"{bundle.folder} does not score its own probe as the trainer did: {worst:.2g} apart."
-        raise BundleInvalid(cause, "This machine computes otherwise, or the graph is of another model; publish again.")
+    found, due_M = list(_probed(bundle, scorer)), bundle.probe.scores_M
+    if len(found) != len(due_M):
+        raise BundleInvalid(f"{bundle.folder}: the probe gives {len(found)} scores, {len(due_M)} are due.")
+    scores_M = np.array([one.score for one in found], np.float64)
+    errors_M = np.array([one.error for one in found], np.float64)
+    _compare(bundle, " by scores", scores_M, due_M, tolerance)
+    due_left_M = np.sqrt(np.maximum(bundle.probe.errors_M, 0.0))
+    _compare(bundle, " by what its network leaves", np.sqrt(errors_M), due_left_M, left)
     return scores_M
 
 
-def _probed(bundle: EdgeBundle, scorer: Scorer) -> Iterator[float]:
-    """Scores of the probe's windows, its rows prepared one by one as live ones are."""
+def _compare(bundle: EdgeBundle, what: str, found_M: Float64Array, due_M: Float64Array, tolerance: float) -> None:
+    worst = float(np.max(np.abs(found_M - due_M) / np.maximum(1.0, np.abs(due_M))))
+    if not worst <= tolerance:
+        cause = f"{bundle.folder} does not score its own probe as the trainer did: {worst:.2g} apart{what}."
+        raise BundleInvalid(cause, "This machine computes otherwise, or the graph is of another model; publish again.")
+
+
+def _probed(bundle: EdgeBundle, scorer: Scorer) -> Iterator[Judged]:
+    """What is said of the probe's windows, its rows prepared one by one as live ones are."""
     stream, window = bundle.preprocessor.stream(), bundle.setup.window
     rows: deque[FloatArray] = deque(maxlen=window)
     judging, hearing = scorer.judging(), scorer.hearing()
@@ -99,4 +114,4 @@ def _probed(bundle: EdgeBundle, scorer: Scorer) -> Iterator[float]:
         if judging is not None:
             judging.take(prepared_D)
         if len(rows) == window:
-            yield scorer.judge(np.stack(rows)[None], judging, heard).score
+            yield scorer.judge(np.stack(rows)[None], judging, heard)

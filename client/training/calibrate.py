@@ -254,14 +254,18 @@ def _halved(
     """The threshold at half of the rate, where the rule can be asked for one."""
     if threshold.false_alarm_rate is None:
         return None
-    asked = recipe.threshold.model_copy(update={"false_alarm_rate": threshold.false_alarm_rate / 2})
-    return _threshold(scored, scale, asked, step_s)
+    return _threshold(scored, scale, _at(recipe.threshold, threshold.false_alarm_rate / 2), step_s)
+
+
+def _at(asked: ThresholdConfig, rate: float | None) -> ThresholdConfig:
+    """The same settings for another rate, which `daily` does not exceed; None: as they are."""
+    return asked if rate is None else asked.model_copy(update={"false_alarm_rate": rate})
 
 
 def _rehearsed(
     held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe, step_s: float
 ) -> Rehearsal | None:
-    """Alarms in the second half of the windows, by what the first half sets. Windows overlap: those that share rows
+    """Alarms in the second half of the windows, by what the first half sets for the threshold's own rate. Windows overlap: those that share rows
     with the first half are left out. A threshold set on training data knows neither half, and is taken as it is; so is
     a judge, of whose scores each is by models that had not seen its row.
     """
@@ -270,7 +274,8 @@ def _rehearsed(
         return None
     try:
         if recipe.threshold.fit_on == "holdout":
-            scale, threshold = _fitted(held[:half], recipe, step_s)
+            scale, asked = _scale(held[:half], recipe), _at(recipe.threshold, threshold.false_alarm_rate)
+            threshold = _threshold(held[:half], scale, asked, step_s)
     except DataError:  # Half of the data is too little for the rule.
         return None
     later = held[min(half + max(recipe.detector.window, held.judged) - 1, count - 1) :]

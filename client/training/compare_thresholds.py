@@ -26,7 +26,7 @@ from shared.preprocess import Rows, join_labels, joined_starts
 from shared.relations.beside import beside
 from shared.scoring import scores_over_time
 from shared.series import SiteData
-from shared.thresholds.budget import rate_from_scores
+from shared.thresholds.budget import REARM_S, rate_from_scores
 from shared.thresholds.compare import Compared, Labelled, Series, compare, series_of_thresholds
 from shared.thresholds.worth import hours_lacking
 from shared.windows import IntArray, window_starts
@@ -146,16 +146,21 @@ def material(plant: Plant, bundle: Path | None, device: torch.device) -> tuple[M
 
 def settings(bundle: Bundle, found: Material, rate: float | None, budget: float | None) -> ThresholdConfig:
     """The recipe's settings with another false alarm rate, or with that of a budget of false alarms a day."""
-    asked = rate
+    changed = {} if rate is None else {"false_alarm_rate": rate}
     if budget is not None:
-        asked = rate_from_scores(found.normal.scores_N, budget, found.normal.a_day)
-    changed = {} if asked is None else {"false_alarm_rate": asked}
+        asked = rate_from_scores(found.normal.scores_N, budget, found.normal.a_day, _gap(found))
+        changed = {"false_alarm_rate": asked, "alarms_a_day": budget}
     return bundle.recipe.threshold.model_copy(update=changed)
 
 
 def compared(found: Material, bundle: Bundle, config: ThresholdConfig) -> list[Compared]:
     """All rules; see `shared.thresholds.compare`."""
-    return compare(found.normal, config, bundle.recipe.detector.window - 1, found.labelled)
+    return compare(found.normal, config, bundle.recipe.detector.window - 1, found.labelled, gap=_gap(found))
+
+
+def _gap(found: Material) -> int:
+    """Windows without an alarm that end one, as when the edge counts alarms."""
+    return max(1, round(REARM_S / found.period_s))
 
 
 def lacking(found: Material, row: Compared, rate: float) -> float:

@@ -188,10 +188,24 @@ def test_a_bundle_scores_its_own_probe_before_it_is_used(made: Made, bundle: Edg
     np.testing.assert_allclose(scores_M, bundle.probe.scores_M, rtol=0, atol=1e-5)
 
 
-def test_a_graph_of_another_model_is_found_out(tmp_path: Path, bundle: EdgeBundle) -> None:
-    other = trained(tmp_path, rounds=1).read()
-    with pytest.raises(BundleInvalid, match="does not score its own probe"):
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_graph_of_another_model_is_found_out(tmp_path: Path, bundle: EdgeBundle, rounds: int) -> None:
+    """Also where the judge hardly listens to the network, and the scores are as due."""
+    other = trained(tmp_path, rounds=rounds).read()
+    with pytest.raises(BundleInvalid, match="does not score its own probe.*by what its network leaves"):
         make_model(replace(bundle, graph=other.graph))
+
+
+def test_a_probe_that_was_scored_otherwise_is_found_out(bundle: EdgeBundle) -> None:
+    probe = bundle.probe
+    for other in (
+        replace(probe, scores_M=probe.scores_M + 0.001),
+        replace(probe, errors_M=probe.errors_M * 1.001),
+        replace(probe, errors_M=-probe.errors_M),
+        replace(probe, errors_M=np.full_like(probe.errors_M, np.nan)),
+    ):
+        with pytest.raises(BundleInvalid, match="does not score its own probe"):
+            make_model(replace(bundle, probe=other))
 
 
 @pytest.mark.parametrize("graph", [b"", b"no graph", b"\x08\x09" * 50])
