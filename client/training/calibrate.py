@@ -265,9 +265,9 @@ def _at(asked: ThresholdConfig, rate: float | None) -> ThresholdConfig:
 def _rehearsed(
     held: _Scored, scale: ScoreScale, threshold: Threshold, recipe: Recipe, step_s: float
 ) -> Rehearsal | None:
-    """Alarms in the second half of the windows, by what the first half sets for the threshold's own rate. Windows overlap: those that share rows
-    with the first half are left out. A threshold set on training data knows neither half, and is taken as it is; so is
-    a judge, of whose scores each is by models that had not seen its row.
+    """Alarms in the second half of the windows, by what the first half sets for the threshold's own rate. Windows
+    overlap: those that share rows with the first half are left out. A threshold set on training data knows neither
+    half, and is taken as it is; so is a judge, of whose scores each is by models that had not seen its row.
     """
     count, half = len(held.error_N), len(held.error_N) // 2
     if count < _FEWEST:

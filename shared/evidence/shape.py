@@ -21,7 +21,7 @@ from shared.scoring import Float64Array
 from shared.series import FloatArray
 from shared.windows import window_view
 
-MOST_WINDOWS = 20_000  # of a tag, that prototypes are picked from
+MOST_WINDOWS = 10_000  # of a tag, that prototypes are picked from
 _BLOCK = 2**18  # distances that are laid out in memory at once: 2 MB
 
 

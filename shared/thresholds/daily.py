@@ -9,17 +9,19 @@ from shared.thresholds.conformal import cut_at
 TOLD = 10
 """Normal windows above a threshold by which its rate is told to a third: the error of a count k is sqrt(k)."""
 
+ROOM = 1 / 80
+"""The highest share of normal windows that is alarmed because a day has room for it: with a row an hour it has much."""
+
 _DAY_S = 86_400.0
 
 
 @register("daily")
 def daily(normal: Normal, config: Settings) -> Cut:
-    """Conformal's score of the rate `alpha = min(alpha_max, max(room, 10 / n))`.
+    """Conformal's score of the rate `alpha = min(alpha_max, max(min(room, 1 / 80), 10 / n))`.
 
     `room` is the rate at which normal windows gave `alarms_a_day` alarms, what comes back within 300 s counted as the
     same one (`shared.thresholds.budget`); `10 / n` is the lowest of which n windows can tell; `alpha_max` is
-    `false_alarm_rate`. A plant of a row a second alarms 0.1 % of them, one of a row an hour 2 %. Where nobody says how
-    many windows a day has, it is `conformal`.
+    `false_alarm_rate`. Where nobody says how many windows a day has, it is `conformal`.
     """
     return cut_at(normal.scores_N, _rate(normal, config))
 
@@ -29,4 +31,4 @@ def _rate(normal: Normal, config: Settings) -> float:
         return config.false_alarm_rate
     gap = max(1, round(REARM_S * normal.windows_a_day / _DAY_S))
     room = rate_from_scores(normal.scores_N, config.alarms_a_day, normal.windows_a_day, gap)
-    return min(config.false_alarm_rate, max(room, TOLD / len(normal.scores_N)))
+    return min(config.false_alarm_rate, max(min(room, ROOM), TOLD / len(normal.scores_N)))

@@ -22,10 +22,10 @@ ALIASES = {
     "ocsvm": "one-class-svm",
 }
 TWIN_EVERY = 30
-"""Seconds that become one row of a twin plant, which has one a second: docs/lag.md."""
+"""Seconds that become one row of a plant that has one a second, SWaT and WADI as their twins: docs/lag.md."""
 
 _PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
-    name: {"recipe.preprocess.every": TWIN_EVERY} for name in ("twin-swat", "twin-wadi")
+    name: {"recipe.preprocess.every": TWIN_EVERY} for name in ("twin-swat", "twin-wadi", "swat", "wadi")
 }
 _QUICK: Mapping[str, Any] = {"data.sites": 3, "data.days": 0.25, "data.rows": 1500, "recipe.training.stride": 4}
 _QUICK_ROUNDS, _PAPER_ROUNDS = 4, 20

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,9 @@ from simulations.study.rows import check_alike, recordings
 
 POOLED = "pooled"
 
+MOST_WINDOWS = 60_000
+"""Windows of all sites in one pass over their data: half a minute of training on a core."""
+
 
 @dataclass(frozen=True)
 class FittedBundle:
@@ -89,11 +93,23 @@ class NeuralContestant:
 
     def fit(self, sites: Sequence[SiteData], mode: str, seed: int, scratch: Path) -> Sequence[FittedBundle | LeftOut]:
         """Train and calibrate; see `Contestant.fit`. The seed is in the settings already."""
+        config = self.config if mode == PRIVATE else thinned(self.config, sites)  # there records are drawn, not windows
         if mode == LOCAL:
-            return [_alone(site, self.config, scratch / f"{at}") for at, site in enumerate(sites)]
+            return [_alone(site, config, scratch / f"{at}") for at, site in enumerate(sites)]
         if mode == CENTRAL:
-            return central(sites, self.config, scratch)
-        return federated(sites, self.config, scratch / "run")
+            return central(sites, config, scratch)
+        return federated(sites, config, scratch / "run")
+
+
+def thinned(config: RunConfig, sites: Sequence[SiteData]) -> RunConfig:
+    """The settings with a stride at which all sites together train on `MOST_WINDOWS` windows at most, in every mode.
+
+    Judges, thresholds and scores look at every row whatever the stride.
+    """
+    rows = sum(len(site.train_TD) for site in sites) / config.recipe.preprocess.every
+    stride = max(config.recipe.training.stride, math.ceil(rows / MOST_WINDOWS))
+    training = config.recipe.training.model_copy(update={"stride": stride})
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"training": training})})
 
 
 def _of(config: RunConfig, fewest: int) -> RunConfig:

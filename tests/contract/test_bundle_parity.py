@@ -17,7 +17,7 @@ from shared.bundle.edge import EdgeBundle, read_edge_bundle
 from shared.bundle.folder import versions
 from shared.bundle.trust import Trust
 from shared.bundle.whole import Bundle, read_bundle
-from shared.config import RunConfig
+from shared.config import RunConfig, ThresholdConfig
 from shared.detectors import known
 from shared.scoring import entropy, student_t_assignments
 from shared.series import SiteData
@@ -112,7 +112,8 @@ def test_the_figures_are_those_of_the_held_out_windows(edge: EdgeBundle) -> None
     figures, threshold = edge.calibration, edge.threshold
     assert figures.holdout_loss == edge.provenance.holdout_loss
     assert figures.rehearsal is not None
-    assert figures.rehearsal.asked == threshold.false_alarm_rate
+    assert figures.rehearsal.asked == threshold.false_alarm_rate  # not the half's own: it has half of the windows
+    assert edge.setup.false_alarm_rate == (threshold.false_alarm_rate or ThresholdConfig().false_alarm_rate)
     assert 0 <= figures.rehearsal.rate < 0.5
     assert sum(figures.occupancy) == pytest.approx(1.0)
     assert len(figures.tag_error) == edge.schema.dim

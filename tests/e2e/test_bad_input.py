@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_telemanom
-from tests.support.command import SMALL, crossplant_here, simulate
+from tests.support.command import SMALL, crossplant_here, simulate_here
 
 
 def _refused(done, code: str, *told: str) -> None:  # type: ignore[no-untyped-def]
@@ -98,7 +98,7 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    _refused(simulate(tmp_path), "CP-103", "--resume")
+    _refused(simulate_here(tmp_path), "CP-103", "--resume")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -65,6 +65,7 @@ def test_with_enough_data_nothing_is_said(made: Made) -> None:
     bundle = calibrated(made.read())
     assert unsupported(bundle) == ()
     refuse_unsupported(bundle)
+    bundle = replace(bundle, setup=structs.replace(bundle.setup, false_alarm_rate=0.01))
     short = structs.replace(enough(bundle.threshold), effective_size=150.0, false_alarm_rate=0.01)
     assert unsupported(replace(bundle, guard=None, threshold=short)) == ()
     halved = structs.replace(bundle.calibration, beside_guard=structs.replace(short, false_alarm_rate=0.005))

@@ -64,6 +64,35 @@ def test_a_recording_boundary_makes_two_episodes() -> None:
     assert false_alarms_per_day(rows("####"), rows("...."), 21600.0, starts=(0, 2)) == 2.0
 
 
+@pytest.mark.parametrize(("rearm_s", "alarms"), [(0.0, 4), (100.0, 4), (200.0, 3), (300.0, 2), (400.0, 1)])
+def test_what_comes_back_before_the_alarm_is_armed_again_is_the_same_alarm(rearm_s: float, alarms: int) -> None:
+    found = rows("#.#..#...#")  # 100, 200 and 300 s in between, and a row more from one to the next
+    quiet = np.zeros(10, bool)
+    day = float(found.size) * 100 / 86_400
+    assert false_alarms_per_day(found, quiet, 100.0, rearm_s=rearm_s) == pytest.approx(alarms / day)
+
+
+def test_the_same_alarm_is_what_comes_back_within_300_seconds_if_nothing_is_said() -> None:
+    found, quiet = rows("#..#...#.."), np.zeros(10, bool)  # 300 s, then 400 s from one to the next
+    assert false_alarms_per_day(found, quiet, 100.0) == pytest.approx(2 / (1000 / 86_400))
+
+
+def test_an_alarm_does_not_come_back_in_another_recording() -> None:
+    found, quiet = rows("...##..."), np.zeros(8, bool)
+    assert false_alarms_per_day(found, quiet, 1.0) == pytest.approx(1 / (8 / 86_400))
+    assert false_alarms_per_day(found, quiet, 1.0, starts=(0, 4)) == pytest.approx(2 / (8 / 86_400))
+    apart = rows("..#..#..")
+    assert false_alarms_per_day(apart, quiet, 1.0) == pytest.approx(1 / (8 / 86_400))
+    assert false_alarms_per_day(apart, quiet, 1.0, starts=(0, 4)) == pytest.approx(2 / (8 / 86_400))
+
+
+def test_an_alarm_that_comes_back_after_an_event_is_the_one_that_noticed_it() -> None:
+    found, labels = rows(".#...#....#"), rows(".##........")
+    normal_days = 9 * 100 / 86_400
+    assert false_alarms_per_day(found, labels, 100.0) == pytest.approx(2 / normal_days)  # 400 s, then 500 s later
+    assert false_alarms_per_day(found, labels, 100.0, rearm_s=400.0) == pytest.approx(1 / normal_days)
+
+
 def test_time_without_a_score_is_not_watched() -> None:
     alarms, labels = rows("..#."), rows("....")
     assert false_alarms_per_day(alarms, labels, 43200.0, scored_T=rows("..##")) == 1.0

@@ -13,7 +13,7 @@ import pytest
 
 from client.training.moments import own_moments
 from client.training.workspace import prepare
-from shared.config import build
+from shared.config import RunConfig, build
 from shared.errors import DataNotFound, InvalidConfig, RunDirectoryInUse, TooFewRows, UnknownName
 from shared.lag.pooled import tag
 from shared.metrics.bootstrap import resampled_average_precision
@@ -29,7 +29,7 @@ from simulations.study.effective import Asked
 from simulations.study.entrants import entrants
 from simulations.study.judge import run as judge
 from simulations.study.measure import Measured, end_to_end, labels_of
-from simulations.study.neural import NeuralContestant, pooled_site, scaled_already
+from simulations.study.neural import NeuralContestant, pooled_site, scaled_already, thinned
 from simulations.study.plan import Cell, StudyPlan
 from simulations.study.rows import prepared, recordings
 from simulations.study.statistics import by_site, compare, ranks, summaries
@@ -203,6 +203,16 @@ def test_what_a_cells_process_reads_has_no_labels(tmp_path: Path) -> None:
 
 def with_recordings(site: SiteData) -> SiteData:
     return replace(site, train_starts=(0, 90, 160))
+
+
+def test_large_sites_train_on_as_many_windows_as_a_core_can_carry() -> None:
+    small, config = sites(1)[0], RunConfig()
+    large = replace(small, train_TD=np.zeros((70_000, small.schema.dim), np.float32))
+    assert thinned(config, [small]) == config
+    assert thinned(config, [small, large]).recipe.training.stride == 2
+    every = {"preprocess": {"every": 2}, "training": {"stride": 5}}
+    asked = RunConfig.model_validate({"recipe": every})
+    assert thinned(asked, [small, large]).recipe.training.stride == 5, "what is asked for is not made finer"
 
 
 @pytest.mark.parametrize("every", [1, 2])

@@ -25,8 +25,8 @@ def smooth(n: int, phi: float) -> np.ndarray:
 
 def test_the_rules_are_known() -> None:
     assert known() == [
-        "conformal", "context", "dspot", "ensemble", "ewma", "mean-sigma", "mixture", "moving-percentile", "pot",
-        "quantile", "settled",]  # fmt: skip
+        "conformal", "context", "daily", "dspot", "ensemble", "ewma", "mean-sigma", "mixture", "moving-percentile",
+        "pot", "quantile", "settled",]  # fmt: skip
     with pytest.raises(UnknownName, match="threshold rule called 'guess'") as caught:
         fit("guess", NOISE, config())
     assert "conformal, context" in caught.value.cure

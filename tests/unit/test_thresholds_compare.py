@@ -38,9 +38,9 @@ RECIPE = Recipe.model_validate(
 )
 
 
-def site(labelled: bool = True) -> SiteData:
+def site(labelled: bool = True, rows: int = ROWS) -> SiteData:
     rng = np.random.default_rng(0)
-    train, test = (rng.normal(size=(rows, 2)).astype(np.float32) for rows in (ROWS, 200))
+    train, test = (rng.normal(size=(count, 2)).astype(np.float32) for count in (rows, 200))
     labels = np.zeros(200, bool)
     test[100:110], labels[100:110] = 40.0, True
     return SiteData("north", SensorSchema(tags=("a", "b"), period_s=60), train, test, labels if labelled else None)
@@ -96,7 +96,9 @@ def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
     assert found["asked"] == 0.05
     values = {row["threshold"]["rule"]: row["threshold"]["value"] for row in found["rules"]}
     published = read_bundle(home / "home" / "bundles" / "north.bundle").threshold
-    assert values["conformal"] == pytest.approx(published.value, rel=1e-6)
+    assert published.rule == "daily"
+    assert values["daily"] == pytest.approx(published.value, rel=1e-6)
+    assert values["daily"] > values["conformal"]  # a day has room for fewer than 5 % of them
     unseen = {row["threshold"]["rule"]: row["unseen"] for row in found["rules"]}
     assert unseen["conformal"]["size"] == 1495 - 747 - 5  # the second half, without windows that share rows
     assert 0.01 < unseen["conformal"]["rate"] < 0.15
@@ -107,15 +109,16 @@ def test_the_values_are_those_of_the_bundle(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lent", [False, True])
 def test_a_judge_that_was_lent_other_plants_moments_is_said_to_be_another(tmp_path: Path, lent: bool) -> None:
-    """They come with the request to calibrate, and are not kept."""
-    write_site(tmp_path / "site", site())
+    """They come with the request to calibrate, and are not kept. A plant with more rows would hardly borrow any."""
+    few = site(rows=150)
+    write_site(tmp_path / "site", few)
     (tmp_path / "plant.toml").write_text('name = "north"\ndata = "site"\n', encoding="utf-8")
     torch.manual_seed(0)
     model = GlobalModel(build(RECIPE.detector, 2).weights())
     others = moments(np.random.default_rng(5).normal(size=(9000, 2)).clip(-3, 3), lags=RECIPE.lag.lags)
     lag = LagSum(others.vector_Q, {tag("run", "south"): 1.0}) if lent else None
     request = Request(Kind.CALIBRATE, "run", 1, RECIPE, model.digest, model, lag=lag)
-    PlantAgent(site(), tmp_path / "home" / "bundles").answer(encode_request(request))
+    PlantAgent(few, tmp_path / "home" / "bundles").answer(encode_request(request))
     done = crossplant_here("client", "thresholds", "--config", tmp_path / "plant.toml")
     assert done.returncode == 0, done.stderr
     assert ("was lent other plants' moments" in " ".join(done.stdout.split())) is lent
@@ -133,7 +136,11 @@ def test_a_budget_becomes_a_rate(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--budget", "20", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert 1 < json.loads(out.read_bytes())["asked"] / (20 / 1440) < 4  # windows in an alarm; these overlap by 5 rows
+    told = json.loads(out.read_bytes())
+    assert 1 < told["asked"] / (20 / 1440) < 4  # windows in an alarm: what comes back within 300 s is the same one
+    thresholds = {row["threshold"]["rule"]: row["threshold"] for row in told["rules"]}
+    assert thresholds["daily"]["false_alarm_rate"] == told["asked"]
+    assert thresholds["daily"]["value"] == thresholds["conformal"]["value"]
 
 
 def test_the_plot_is_a_picture(home: Path, tmp_path: Path) -> None:
