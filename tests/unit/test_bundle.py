@@ -501,6 +501,12 @@ def test_a_setup_has_what_setting_thresholds_needs() -> None:
             assert getattr(setup, name) == value
 
 
+def test_a_setup_tells_the_rate_that_the_threshold_was_set_for_where_its_rule_can_be_asked() -> None:
+    found = setup_of(SMALL, structs.replace(bundle().threshold, false_alarm_rate=0.0004))
+    assert found == structs.replace(setup_of(SMALL), false_alarm_rate=0.0004)
+    assert setup_of(SMALL, structs.replace(bundle().threshold, false_alarm_rate=None)) == setup_of(SMALL)
+
+
 def test_a_tail_longer_than_the_window_is_the_window() -> None:
     long_tail = SMALL.model_copy(update={"scoring": SMALL.scoring.model_copy(update={"tail": 99})})
     assert setup_of(long_tail).tail == 4

@@ -192,7 +192,7 @@ def test_a_bundle_scores_its_own_probe_before_it_is_used(made: Made, bundle: Edg
 def test_a_graph_of_another_model_is_found_out(tmp_path: Path, bundle: EdgeBundle, rounds: int) -> None:
     """Also where the judge hardly listens to the network, and the scores are as due."""
     other = trained(tmp_path, rounds=rounds).read()
-    with pytest.raises(BundleInvalid, match="does not score its own probe.*by what its network leaves"):
+    with pytest.raises(BundleInvalid, match=r"does not score its own probe.*by what its network leaves"):
         make_model(replace(bundle, graph=other.graph))
 
 

@@ -308,6 +308,16 @@ def test_without_others_or_own_pieces_the_rule_is_told() -> None:
     assert chosen_rows(pieces(walk(300), (0,), LAGS), Moments.none(DIM, LAGS)) == 0.0
 
 
+@pytest.mark.parametrize("own", [20, 40, 64, 320, 3200])
+def test_the_prior_fades_as_the_square_of_own_rows_from_twice_as_many_as_columns_on(own: int) -> None:
+    """However likely the others make them: an anomaly is told by what a plant does in its own way."""
+    others, found = moments(walk(20_000, seed=1), lags=LAGS), pieces(walk(own, seed=2), (0,), LAGS)
+    columns, counted = (LAGS + 1) * DIM, sum(piece.rows for piece in found)
+    worth = 1.0 if len(found) >= 3 else USUAL
+    due = worth * columns if counted <= 2 * columns else worth * columns * (2 * columns / counted) ** 2
+    assert chosen_rows(found, others, worths=(1.0,)) == pytest.approx(due)
+
+
 def test_a_tag_that_stands_still_here_is_not_moved_by_the_others() -> None:
     """What others say of its spread is in no unit of this plant's."""
     own_TD, others_TD = walk(300, seed=2), walk(5000, seed=1)

@@ -134,10 +134,10 @@ def test_a_rate_that_the_data_cannot_carry_is_said_with_the_hours(home: Path) ->
 
 def test_a_budget_becomes_a_rate(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--budget", "20", "--out", out)
+    done = crossplant_here("client", "thresholds", "--config", home / "plant.toml", "--budget", "8", "--out", out)
     assert done.returncode == 0, done.stderr
     told = json.loads(out.read_bytes())
-    assert 1 < told["asked"] / (20 / 1440) < 4  # windows in an alarm: what comes back within 300 s is the same one
+    assert 1 < told["asked"] / (8 / 1440) < 4  # windows in an alarm: what comes back within 300 s is the same one
     thresholds = {row["threshold"]["rule"]: row["threshold"] for row in told["rules"]}
     assert thresholds["daily"]["false_alarm_rate"] == told["asked"]
     assert thresholds["daily"]["value"] == thresholds["conformal"]["value"]

@@ -13,6 +13,7 @@ from shared.detectors import build
 from shared.scoring import Float64Array
 from shared.thresholds import Threshold, fit
 from shared.thresholds.budget import REARM_S, episodes
+from shared.thresholds.daily import ROOM
 
 DAY = 86_400
 
@@ -48,14 +49,14 @@ def test_what_comes_back_within_300_seconds_is_one_alarm() -> None:
     scores_N = np.random.default_rng(1).uniform(size=28_800)
     for burst in range(0, len(scores_N), 1440):
         scores_N[burst : burst + 40 : 4] += 10.0 + 10 * burst / len(scores_N)
-    near, far = daily(scores_N, DAY / 15.0, cap=0.5), daily(scores_N, DAY / 300.0, alarms_a_day=1440 / 288, cap=0.5)
+    near, far = daily(scores_N, DAY / 15.0), daily(scores_N, DAY / 300.0, alarms_a_day=2.0)
     a_day = DAY / 15.0
     gap = round(REARM_S * a_day / DAY)
     assert near.false_alarm_rate is not None
     assert near.false_alarm_rate * a_day == pytest.approx(10, rel=0.2)
     days = len(scores_N) / a_day
     assert len(episodes(near.alarms(scores_N), gap)) == pytest.approx(days, abs=1)
-    assert far.false_alarm_rate == pytest.approx(5 / 288, rel=0.05)  # no two within 300 s: each is an alarm
+    assert far.false_alarm_rate == pytest.approx(2 / 288, rel=0.05)  # no two within 300 s: each is an alarm
 
 
 def test_no_lower_rate_is_asked_than_ten_windows_can_tell() -> None:
@@ -64,14 +65,20 @@ def test_no_lower_rate_is_asked_than_ten_windows_can_tell() -> None:
     assert int(threshold.alarms(separate(2000, 40)).sum()) == 9
 
 
+def test_a_day_that_has_much_room_is_no_reason_for_many_alarms() -> None:
+    threshold = daily(separate(10_000, 20), windows_a_day=24.0)  # rows an hour: one alarm a day would be 4 % of them
+    assert threshold.false_alarm_rate == ROOM == 1 / 80
+    assert daily(separate(400, 20), windows_a_day=24.0).false_alarm_rate == 10 / 400  # fewer would tell nothing
+
+
 @pytest.mark.parametrize(("count", "a_day"), [(10_000, 24.0), (100, 86_400.0)], ids=["rows an hour", "few windows"])
 def test_no_higher_rate_is_asked_than_the_cap(count: int, a_day: float) -> None:
     scores_N = separate(count, 20)
     assert (
-        daily(scores_N, a_day, cap=0.02).value
-        == fit("conformal", scores_N, ThresholdConfig(false_alarm_rate=0.02)).value
+        daily(scores_N, a_day, cap=0.01).value
+        == fit("conformal", scores_N, ThresholdConfig(false_alarm_rate=0.01)).value
     )
-    assert daily(scores_N, a_day, cap=0.02).false_alarm_rate == 0.02
+    assert daily(scores_N, a_day, cap=0.01).false_alarm_rate == 0.01
 
 
 def test_without_knowing_the_windows_of_a_day_it_is_conformal_at_the_cap() -> None:
