@@ -22,7 +22,7 @@ from benchmarks.processes import GRACE_S, ROOT, child, leave_on_term, tail
 
 NAMES = (
     *("overhead", "startup", "against_ray", "epoch", "memory", "store", "console"),
-    *("metrics", "ingest", "windows", "preprocess", "twin", "wire", "network", "edge", "signature", "dp"),
+    *("metrics", "ingest", "windows", "preprocess", "twin", "wire", "network", "edge", "judging", "signature", "dp"),
 )
 _PATIENCE_S = 1800.0
 
