@@ -73,6 +73,7 @@ def _more() -> bytes:
 DAMAGES: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "another file": lambda: b"crossplant lag model 1\n" + DATA[len(MAGIC) :],
+    "a judge that smoothed otherwise": lambda: b"crossplant judge 1\n" + DATA[len(MAGIC) :],
     "cut short": lambda: DATA[:-9],
     "longer": lambda: DATA + b"\0",
     "one bit": lambda: DATA[:-20] + bytes([DATA[-20] ^ 1]) + DATA[-19:],
