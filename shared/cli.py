@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 INTERRUPTED = 130
-_AGAIN_S = 0.05
+_AGAIN, _AGAIN_S = "crossplant: Ctrl-C again", 0.05
 OWN = ("client", "server", "shared", "simulations")  # packages whose absence is a bug
 
 
@@ -138,20 +138,29 @@ def main() -> None:
     """The console command."""
     open_missing_streams()
     sys.unraisablehook = press_again
-    sys.exit(run())
+    code = run()
+    if code == INTERRUPTED:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already: another Ctrl-C would only print a traceback
+    sys.exit(code)
 
 
 def press_again(lost: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised in a finalizer, with a traceback. A Ctrl-C that came just then is pressed again."""
+    """Python drops what is raised in a finalizer, with a traceback. A Ctrl-C that came just then is pressed again, once
+    for all that came together.
+    """
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
     elif not sys.is_finalizing():
         import signal
         import threading
 
+        if any(thread.name == _AGAIN for thread in threading.enumerate()):
+            return
         main = threading.main_thread().ident
         later = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))  # here it would be lost again
-        later.daemon = True
+        later.name, later.daemon = _AGAIN, True
         later.start()
 
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from shared.disk import sync_folder
 from shared.errors import FileTrouble
 
 _TRIES = 3
+_PRUNES = 10  # that may come between a copy and its being read
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,28 @@ def back_up(store: RoundStore, to: Path) -> BackedUp:
         cause = f"{to} exists already." if to.exists() else f"there is no folder {to.parent}."
         raise FileTrouble(cause, "Choose another --to.")
     with file_errors(to), tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
-        manifest, places = _copied(store, Path(scratch))
-        whole = Path(scratch) / "whole"
-        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as out:
-            archive.write(out, manifest, places)
-            out.flush()
-            os.fsync(descriptor)
-        _give_name(whole, to)
+        manifest = _written(store, Path(scratch), Path(scratch) / "whole")
+        _give_name(Path(scratch) / "whole", to)
     models = sum(name.startswith(model_file("")) for name in manifest.files)
     return BackedUp(to, manifest.bytes, models, manifest.missing)
+
+
+def _written(store: RoundStore, scratch: Path, whole: Path) -> Manifest:
+    """The file, complete on the disk. A model that is pruned before it is read is needed no more: begin anew."""
+    for _ in range(_PRUNES):
+        with suppress(FileNotFoundError), tempfile.TemporaryDirectory(dir=scratch) as place:
+            return _written_once(store, Path(place), whole)
+    return _written_once(store, scratch, whole)
+
+
+def _written_once(store: RoundStore, scratch: Path, whole: Path) -> Manifest:
+    manifest, places = _copied(store, scratch)
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as out:
+        archive.write(out, manifest, places)
+        out.flush()
+        os.fsync(descriptor)
+    return manifest
 
 
 def _give_name(whole: Path, to: Path) -> None:
